@@ -1,0 +1,58 @@
+# Two commands: `make up` (everything runs, the example shop is loaded) and `make test`
+# (everything is checked). Both begin with `make install`, which does nothing the second time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := build/stamps
+SAY := printf '%s\n'
+
+.PHONY: install up test check unit format clean
+
+install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
+
+$(STAMPS):
+	@mkdir -p $@
+
+$(STAMPS)/python: requirements.lock pyproject.toml | $(STAMPS)
+	@$(SAY) '[1/4] Python packages, MongoDB, PostgreSQL and Deno into $(VENV) (about a minute the first time)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/kafka: infra/embedded/kafka/pom.xml | $(STAMPS)
+	@$(SAY) '[2/4] Kafka 4.3.1 with Maven into build/kafka (43 MB)'
+	@rm -rf build/kafka && mkdir -p build/kafka
+	@mvn --batch-mode --quiet --file infra/embedded/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/kafka
+	@touch $@
+
+$(STAMPS)/pyodide: infra/embedded/pyodide/package.json infra/embedded/pyodide/package-lock.json | $(STAMPS)
+	@$(SAY) '[3/4] Pyodide with npm into build/pyodide (13 MB)'
+	@rm -rf build/pyodide && mkdir -p build/pyodide
+	@cp infra/embedded/pyodide/package.json infra/embedded/pyodide/package-lock.json build/pyodide/
+	@npm --prefix build/pyodide ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+$(STAMPS)/sandbox: $(STAMPS)/python $(STAMPS)/pyodide $(wildcard listener_runtime/guest/*) | $(STAMPS)
+	@$(SAY) '[4/4] The sandbox image into build/sandbox'
+	@$(BIN)/python -m listener_runtime.image
+	@touch $@
+
+up: install
+	@exec $(BIN)/rowcast up $(ARGS)
+
+check: $(STAMPS)/python
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports --no-cache > build/lint-imports.log || { cat build/lint-imports.log; exit 1; }
+	@$(BIN)/basedpyright --level error
+
+format: $(STAMPS)/python
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+test: install check
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,13 @@
+"""The contract between the rooms: what stands on Kafka and what a run is asked and answers.
+
+Pure: bytes and values in, values out; no socket, no clock, no randomness. Every room imports
+this one and it imports none of them, so a change here is a change of the contract
+(docs/design.md, section 2) and belongs in one commit with that page.
+
+Errors, all of them a mistake in what was given:
+
+    EventsError(ValueError)
+    ├── InvalidNameError  a name that no topic or event type can be made of
+    ├── PatternError      an event pattern that means nothing
+    └── EventFormatError  bytes on Kafka that are not an event
+"""

@@ -1,0 +1,85 @@
+"""What the router asks of the sandbox and what it gets back; both know only this module."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from events.chain import Chain
+from events.json_codec import JsonObject, JsonValue
+
+RunStatus = Literal["ok", "failed", "timeout", "killed"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One attempt to run a listener's code for an event.
+
+    `event` is the event's JSON as it stands on Kafka; `event_id` and `chain` are for host calls
+    that carry them on (Idempotency-Key, logical message); `memory_mb` caps the guest's heap.
+    """
+
+    run_id: str
+    listener: str
+    code: str
+    event: bytes
+    event_id: str
+    chain: Chain
+    attempt: int = 1
+    tenant: str = "default"
+    timeout_s: float = 10.0
+    memory_mb: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """An event that a run asks to emit; `type` has been checked to be `custom.<name>`."""
+
+    type: str
+    data: JsonValue
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PushMessage:
+    """A message that a run sends to a WebSocket channel."""
+
+    channel: str
+    data: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that a run wrote, by g.log or by printing."""
+
+    level: LogLevel
+    message: str
+    fields: JsonObject = field(default_factory=dict[str, JsonValue])
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How an attempt ended.
+
+    `failed`: the code raised, `error` holds its traceback. `timeout`: it was killed at its time
+    limit. `killed`: its process died (memory, exit, garbage on the pipe). Emissions and pushes of
+    any but `ok` must not be sent.
+    """
+
+    status: RunStatus
+    duration_ms: float
+    error: str | None = None
+    result: JsonValue = None
+    emissions: tuple[Emission, ...] = ()
+    pushes: tuple[PushMessage, ...] = ()
+    logs: tuple[LogLine, ...] = ()
+
+
+class Sandbox(Protocol):
+    """What runs listener code: listener_runtime's pool."""
+
+    def run(self, request: RunRequest) -> Awaitable[RunOutcome]:
+        """Run to its end; raises nothing for what the guest does."""
+        ...

@@ -1,0 +1,108 @@
+"""Names of Kafka topics (docs/design.md, section 2).
+
+Change topics are named after the source; our own carry a prefix, a setting, so that several
+installations share a cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from events.names import encode_segment
+
+MAX_TOPIC_LENGTH = 249
+"""Kafka's own limit (org.apache.kafka.common.internals.Topic.MAX_NAME_LENGTH)."""
+
+_KEPT_LENGTH = 200
+_READS_SUFFIX = ".reads"
+
+
+def change_topic(source: str, schema: str, table: str) -> str:
+    """Topic of a table's changes; for MongoDB the schema is the database.
+
+    A name past Kafka's limit keeps its start and ends in `-h` and a hash of the whole.
+    """
+    name = ".".join((encode_segment(source), encode_segment(schema), encode_segment(table)))
+    if len(name) + len(_READS_SUFFIX) <= MAX_TOPIC_LENGTH:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{name[:_KEPT_LENGTH]}-h{digest}"
+
+
+def reads_topic(source: str, schema: str, table: str) -> str:
+    """Topic of the reads of a table."""
+    return change_topic(source, schema, table) + _READS_SUFFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names of our own topics under one prefix."""
+
+    prefix: str = "rowcast"
+
+    @property
+    def events(self) -> str:
+        """Custom and system events."""
+        return f"{self.prefix}.events"
+
+    @property
+    def api(self) -> str:
+        """API calls."""
+        return f"{self.prefix}.api"
+
+    @property
+    def schema(self) -> str:
+        """DDL."""
+        return f"{self.prefix}.schema"
+
+    @property
+    def progress(self) -> str:
+        """Where each capture stands; compacted, one partition."""
+        return f"{self.prefix}.progress"
+
+    @property
+    def definitions(self) -> str:
+        """Listeners and the like; compacted, one partition."""
+        return f"{self.prefix}.definitions"
+
+    @property
+    def runs(self) -> str:
+        """What every listener run did."""
+        return f"{self.prefix}.runs"
+
+    @property
+    def dead(self) -> str:
+        """Runs given up, with everything needed to replay them."""
+        return f"{self.prefix}.dead"
+
+    @property
+    def retry(self) -> str:
+        """Runs handed over to be tried later."""
+        return f"{self.prefix}.retry"
+
+    @property
+    def push(self) -> str:
+        """Messages that listeners send to WebSocket channels."""
+        return f"{self.prefix}.push"
+
+    @property
+    def compacted(self) -> tuple[str, ...]:
+        """Topics with one partition that keep the last record of each key."""
+        return (self.progress, self.definitions)
+
+    @property
+    def partitioned(self) -> tuple[str, ...]:
+        """Topics with as many partitions as the installation sets."""
+        return (self.events, self.api, self.schema, self.runs, self.dead, self.retry, self.push)
+
+    def routed_pattern(self, sources: tuple[str, ...]) -> str:
+        """Regular expression of every topic whose records listeners may ask for."""
+        own = [re.escape(self.events), re.escape(self.api)]
+        changes = [rf"{re.escape(encode_segment(source))}\..+" for source in sources]
+        return f"^(?:{'|'.join(own + changes)})$"
+
+    def pushed_pattern(self, sources: tuple[str, ...]) -> str:
+        """Regular expression of every topic whose records clients may register for."""
+        return f"{self.routed_pattern(sources)[:-2]}|{re.escape(self.push)})$"

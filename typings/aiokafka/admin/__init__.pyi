@@ -1,0 +1,37 @@
+from collections.abc import Sequence
+
+from aiokafka.admin.config_resource import ConfigResource as ConfigResource
+from aiokafka.admin.new_topic import NewTopic as NewTopic
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+class CreateTopicsResponse:
+    topic_errors: list[tuple[str, int, str | None]]
+
+class AIOKafkaAdminClient:
+    def __init__(
+        self,
+        *,
+        bootstrap_servers: str | Sequence[str] = ...,
+        client_id: str = ...,
+        request_timeout_ms: int = ...,
+    ) -> None: ...
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+    async def create_topics(
+        self,
+        new_topics: Sequence[NewTopic],
+        timeout_ms: int | None = ...,
+        validate_only: bool = ...,
+    ) -> CreateTopicsResponse: ...
+    async def delete_topics(self, topics: Sequence[str], timeout_ms: int | None = ...) -> object: ...
+    async def list_topics(self) -> list[str]: ...
+    async def describe_topics(self, topics: Sequence[str] | None = ...) -> list[dict[str, object]]: ...
+    async def describe_configs(
+        self, config_resources: Sequence[ConfigResource], include_synonyms: bool = ...
+    ) -> list[object]: ...
+    async def list_consumer_group_offsets(
+        self,
+        group_id: str,
+        group_coordinator_id: int | None = ...,
+        partitions: Sequence[TopicPartition] | None = ...,
+    ) -> dict[TopicPartition, OffsetAndMetadata]: ...
