@@ -1,0 +1,159 @@
+"""PostgreSQL 18 with logical decoding on, one database for each source that lives in it.
+
+Two roles: `rowcast`, a superuser, for capture and for the developer; `rowcast_listener`, which
+listeners' code works as: it may read and write every table and no more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from infra import artifacts
+from infra.errors import ServerStartError
+from infra.process import ProcessSpec
+from infra.unprivileged import give_to_unprivileged, unprivileged_prefix
+
+OWNER = "rowcast"
+LISTENER_ROLE = "rowcast_listener"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPostgres:
+    """One server; `settings` are added to postgresql.conf's, last wins."""
+
+    folder: Path
+    port: int
+    log: Path
+    password: str
+    listener_password: str
+    databases: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    name: str = "postgres"
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The port it takes on loopback."""
+        return (self.port,)
+
+    def dsn(self, database: str) -> str:
+        """Address of a database for its owner."""
+        return f"postgresql://{OWNER}:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def listener_dsn(self, database: str) -> str:
+        """Address of a database for listeners' code."""
+        return (
+            f"postgresql://{LISTENER_ROLE}:{self.listener_password}"
+            f"@127.0.0.1:{self.port}/{database}"
+        )
+
+    def prepare(self) -> None:
+        """Make the data directory the first time (two seconds)."""
+        if (self.folder / "PG_VERSION").exists():
+            self._write_settings()
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        give_to_unprivileged(self.folder)
+        binaries = artifacts.postgres_bin()
+        command: tuple[str, ...] = (
+            str(binaries / "initdb"),
+            *("-D", str(self.folder), "-U", OWNER, "--pwfile=/dev/stdin"),
+            *("--auth=scram-sha-256", "--encoding=UTF8", "--no-sync", "--no-instructions"),
+            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
+        )
+        if os.geteuid() == 0:
+            command = (*unprivileged_prefix((binaries, self.folder)), *command)
+        done = subprocess.run(
+            command, input=self.password + "\n", capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise ServerStartError(
+                f"initdb of {self.folder} failed: {(done.stderr or done.stdout).strip()[-800:]}"
+            )
+        self._write_settings()
+
+    def process(self) -> ProcessSpec:
+        """How it is started: fast shutdown on a stop, immediate when the supervisor is gone."""
+        binaries = artifacts.postgres_bin()
+        argv = (str(binaries / "postgres"), "-D", str(self.folder))
+        return ProcessSpec(
+            self.name,
+            argv,
+            self.log,
+            stop_signal=signal.SIGINT,
+            stop_timeout_s=20.0,
+            death_signal=signal.SIGQUIT,
+            reaches=(binaries, self.folder),
+        )
+
+    async def answers(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                self.dsn("postgres"), connect_timeout=2
+            )
+        except psycopg.OperationalError:
+            return False
+        await connection.close()
+        return True
+
+    async def initialise(self) -> None:
+        """Create the listeners' role and the databases where they are missing."""
+        async with await psycopg.AsyncConnection.connect(
+            self.dsn("postgres"), autocommit=True
+        ) as connection:
+            cursor = await connection.execute(
+                "select 1 from pg_roles where rolname = %s", (LISTENER_ROLE,)
+            )
+            verb = sql.SQL("create" if await cursor.fetchone() is None else "alter")
+            await connection.execute(
+                sql.SQL("{} role {} login password {}").format(
+                    verb, sql.Identifier(LISTENER_ROLE), sql.Literal(self.listener_password)
+                )
+            )
+            await connection.execute(
+                sql.SQL("grant pg_read_all_data, pg_write_all_data to {}").format(
+                    sql.Identifier(LISTENER_ROLE)
+                )
+            )
+            for database in self.databases:
+                cursor = await connection.execute(
+                    "select 1 from pg_database where datname = %s", (database,)
+                )
+                if await cursor.fetchone() is None:
+                    await connection.execute(
+                        sql.SQL("create database {}").format(sql.Identifier(database))
+                    )
+
+    def _write_settings(self) -> None:
+        values = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            # Loopback is all that is served; a socket's path has a limit that a clone may pass.
+            "unix_socket_directories": "",
+            "wal_level": "logical",
+            "max_wal_senders": "20",
+            "max_replication_slots": "20",
+            "shared_buffers": "128MB",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            **dict(self.settings),
+        }
+        lines = [f"{key} = '{value}'\n" for key, value in values.items()]
+        # The data directory includes this file last, so that it wins and a user's own lines stay.
+        conf = self.folder / "rowcast.conf"
+        conf.write_text("".join(lines))
+        main = self.folder / "postgresql.conf"
+        include = "include = 'rowcast.conf'\n"
+        text = main.read_text()
+        if include not in text:
+            main.write_text(text + "\n" + include)
+        for path in (conf, main):
+            give_to_unprivileged(path)
