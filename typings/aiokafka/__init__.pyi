@@ -5,24 +5,12 @@ from types import TracebackType
 from typing import Self
 
 from aiokafka.abc import ConsumerRebalanceListener as ConsumerRebalanceListener
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import ConsumerRecord as ConsumerRecord
 from aiokafka.structs import OffsetAndMetadata as OffsetAndMetadata
 from aiokafka.structs import OffsetAndTimestamp as OffsetAndTimestamp
 from aiokafka.structs import RecordMetadata as RecordMetadata
 from aiokafka.structs import TopicPartition as TopicPartition
-
-class BatchBuilder:
-    def append(
-        self,
-        *,
-        timestamp: int | None,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Sequence[tuple[str, bytes]] = ...,
-    ) -> object | None: ...
-    def close(self) -> None: ...
-    def size(self) -> int: ...
-    def record_count(self) -> int: ...
 
 class AIOKafkaProducer:
     def __init__(
@@ -156,3 +144,10 @@ class AIOKafkaConsumer:
     ) -> dict[TopicPartition, list[ConsumerRecord]]: ...
     def __aiter__(self) -> Self: ...
     async def __anext__(self) -> ConsumerRecord: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None: ...

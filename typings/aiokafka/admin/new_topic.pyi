@@ -1,6 +1,7 @@
 from collections.abc import Mapping
 
 class NewTopic:
+    name: str
     def __init__(
         self,
         name: str,
