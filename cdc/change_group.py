@@ -1,0 +1,53 @@
+"""The records of one Kafka transaction, collected cheaply on the way there.
+
+A plain list a topic: at a hundred thousand rows a second every call counts. Pure; the publisher
+decides partitions and batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+Record: TypeAlias = "tuple[bytes | None, bytes, list[tuple[str, bytes]], int]"
+"""Key, value, headers, timestamp in ms; headers in a list, as aiokafka's C code asks for."""
+
+_NO_HEADERS: list[tuple[str, bytes]] = []
+
+RECORD_OVERHEAD_BYTES = 100
+"""Room for a record's lengths, offset and timestamp deltas and its share of the batch header."""
+
+
+class ChangeGroup:
+    """Records by topic, in the order added within each topic.
+
+    `size_bytes` counts keys, values and headers.
+    """
+
+    __slots__ = ("record_count", "records", "size_bytes")
+
+    def __init__(self) -> None:
+        self.records: dict[str, list[Record]] = {}
+        self.record_count = 0
+        self.size_bytes = 0
+
+    def add(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]] = (),
+        timestamp_ms: int = 0,
+    ) -> None:
+        """Append one record; a key of None goes to partition 0."""
+        records = self.records.get(topic)
+        if records is None:
+            records = self.records[topic] = []
+        records.append((key, value, list(headers) if headers else _NO_HEADERS, timestamp_ms))
+        self.record_count += 1
+        self.size_bytes += len(value) + (len(key) if key is not None else 0)
+        if headers:
+            self.size_bytes += sum(len(name) + len(content) for name, content in headers)
+
+    def __bool__(self) -> bool:
+        return self.record_count > 0

@@ -1,0 +1,272 @@
+"""One group of changes and its progress, in one Kafka transaction.
+
+This is what makes capture exactly once under read_committed: records and progress record become
+visible together or not at all. Starting fences an older capture of the same source first and
+reads progress second, so that nothing can be written between the two. After any failure the
+publisher is of no more use: the process ends, and the next one goes on from Kafka's state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+)
+from aiokafka.producer import sender as aiokafka_sender
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from cdc.change_group import RECORD_OVERHEAD_BYTES, ChangeGroup, Record
+from cdc.errors import FencedError, PublishError, RecordTooLargeError
+from cdc.progress import progress_key
+from cdc.topic_creation import MAX_RECORD_BYTES, ensure_own_topics, ensure_topics, unreachable
+from events.cluster import Cluster
+from events.partition import partition_for_key
+
+_log = logging.getLogger(__name__)
+
+# A broker answers CONCURRENT_TRANSACTIONS while it still writes the markers of the transaction
+# before, for about 1 ms. aiokafka then waits this long, 20 ms by default, which would be most of
+# a small transaction's latency. It is a module constant, so it is set once, here.
+aiokafka_sender.BACKOFF_OVERRIDE = 0.001
+
+# Below Kafka's default limit of a batch (max.message.bytes, 1,048,588), so that only a record
+# that is itself too large can be refused on a topic with default settings.
+_BATCH_BYTES = 1_000_000
+_REQUEST_TIMEOUT_MS = 30_000
+_TRANSACTION_TIMEOUT_MS = 60_000
+_METADATA_MAX_AGE_MS = 30_000
+# Longer than another source's transaction can stay open on the progress topic.
+_PROGRESS_TIMEOUT_S = 90.0
+
+
+class Publisher:
+    """The transactional producer of one source. Not for use by two tasks at once."""
+
+    def __init__(self, cluster: Cluster, source: str) -> None:
+        self._cluster = cluster
+        self._source = source
+        self._key = progress_key(source)
+        self._producer: AIOKafkaProducer | None = None
+        self._known: set[str] = {cluster.topics.progress}
+
+    async def start(self) -> bytes | None:
+        """Take over from an older capture of the source; the value of its last progress record.
+
+        None where there is no such record. Raises CaptureConfigError where Kafka is not reached
+        and PublishError where it refuses.
+        """
+        await ensure_own_topics(self._cluster)
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._cluster.bootstrap,
+            client_id=f"{self._cluster.topics.prefix}-cdc-{self._source}",
+            transactional_id=f"{self._cluster.topics.prefix}.cdc.{self._source}",
+            transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=MAX_RECORD_BYTES,
+        )
+        self._producer = producer
+        try:
+            await producer.start()
+            return await self._last_progress()
+        except KafkaConnectionError as error:
+            raise unreachable(self._cluster, error) from error
+        except KafkaError as error:
+            raise PublishError(f"the producer could not start: {error!r}") from error
+
+    async def publish(self, group: ChangeGroup, progress: bytes) -> None:
+        """Write a group and the progress after it; returns once they are committed.
+
+        Raises FencedError, RecordTooLargeError or PublishError; the process should then end.
+        """
+        producer = self._started()
+        await self._know_topics(group)
+        try:
+            batches = await self._batches(producer, group)
+            await producer.begin_transaction()
+            await self._send(producer, batches, progress)
+            await producer.commit_transaction()
+        except ProducerFenced as error:
+            raise self._fenced() from error
+        except MessageSizeTooLargeError as error:
+            raise self._refused_as_too_large(group) from error
+        except KafkaError as error:
+            raise PublishError(f"a group was not committed to Kafka: {error!r}") from error
+        except AssertionError as error:
+            # How aiokafka says that its producer failed fatally while no transaction was open.
+            raise PublishError("the producer had failed before this group") from error
+
+    async def close(self) -> None:
+        """Close the producer; a transaction that is open is left to the next start to abort."""
+        if self._producer is None:
+            return
+        producer, self._producer = self._producer, None
+        try:
+            await producer.stop()
+        except KafkaError as error:
+            _log.warning("closing the producer of %s: %r", self._source, error)
+
+    def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise PublishError("the publisher is not started or already closed")
+        return self._producer
+
+    async def _know_topics(self, group: ChangeGroup) -> None:
+        new = group.records.keys() - self._known
+        if new:
+            await ensure_topics(self._cluster, new)
+            self._known |= new
+
+    async def _batches(
+        self, producer: AIOKafkaProducer, group: ChangeGroup
+    ) -> dict[TopicPartition, list[BatchBuilder]]:
+        batches: dict[TopicPartition, list[BatchBuilder]] = {}
+        for topic, records in group.records.items():
+            count = len(await producer.partitions_for(topic))
+            open_batches: dict[int, BatchBuilder] = {}
+            for key, value, headers, timestamp_ms in records:
+                partition = 0 if key is None else partition_for_key(key, count)
+                batch = open_batches.get(partition)
+                if (
+                    batch is None
+                    or batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers)
+                    is None
+                ):
+                    _check_size(topic, (key, value, headers, timestamp_ms))
+                    batch = producer.create_batch()
+                    batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers)
+                    open_batches[partition] = batch
+                    batches.setdefault(TopicPartition(topic, partition), []).append(batch)
+            # Encoding a large group must not starve the source's feedback timer.
+            await asyncio.sleep(0)
+        return batches
+
+    async def _send(
+        self,
+        producer: AIOKafkaProducer,
+        batches: dict[TopicPartition, list[BatchBuilder]],
+        progress: bytes,
+    ) -> None:
+        last = producer.create_batch()
+        last.append(timestamp=int(time.time() * 1_000), key=self._key, value=progress)
+        queues = {partition: list(queue) for partition, queue in batches.items()}
+        queues[TopicPartition(self._cluster.topics.progress, 0)] = [last]
+        acknowledged: list[Awaitable[object]] = []
+        # First one batch of each partition, so that one request adds all partitions to the
+        # transaction and one carries all first batches; the accumulator holds one a partition.
+        for partition, queue in queues.items():
+            acknowledged.append(
+                await producer.send_batch(queue[0], partition.topic, partition=partition.partition)
+            )
+
+        async def send_others(partition: TopicPartition, others: list[BatchBuilder]) -> None:
+            for batch in others:
+                acknowledged.append(  # noqa: PERF401 - each send waits for room
+                    await producer.send_batch(batch, partition.topic, partition=partition.partition)
+                )
+
+        others = [
+            send_others(partition, queue[1:])
+            for partition, queue in queues.items()
+            if len(queue) > 1
+        ]
+        # Every batch must be known to be written before the commit: aiokafka would commit the
+        # others of a transaction in which one was refused.
+        outcomes = await asyncio.gather(*others, return_exceptions=True)
+        outcomes += await asyncio.gather(*acknowledged, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _last_progress(self) -> bytes | None:
+        """Read the progress topic to its end.
+
+        The end is that of uncommitted reading: another source's open transaction hides what lies
+        behind its first record from read_committed, our own last record among it, until it ends.
+        """
+        partition = TopicPartition(self._cluster.topics.progress, 0)
+        probe = AIOKafkaConsumer(
+            bootstrap_servers=self._cluster.bootstrap, isolation_level="read_uncommitted"
+        )
+        await probe.start()
+        try:
+            end = (await probe.end_offsets([partition]))[partition]
+            start = (await probe.beginning_offsets([partition]))[partition]
+        finally:
+            await probe.stop()
+        if end <= start:
+            return None
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._cluster.bootstrap,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        await consumer.start()
+        found: bytes | None = None
+        try:
+            consumer.assign([partition])
+            consumer.seek(partition, start)
+            async with asyncio.timeout(_PROGRESS_TIMEOUT_S):
+                while await consumer.position(partition) < end:
+                    for records in (await consumer.getmany(timeout_ms=100)).values():
+                        for record in records:
+                            if record.key == self._key:
+                                found = record.value
+        except TimeoutError as error:
+            raise PublishError(
+                f"the topic {partition.topic} could not be read to its end within "
+                f"{_PROGRESS_TIMEOUT_S:.0f} s: another transaction on it stays open; "
+                "`kafka-transactions.sh find-hanging` names it"
+            ) from error
+        finally:
+            await consumer.stop()
+        return found
+
+    def _fenced(self) -> FencedError:
+        return FencedError(
+            f"another capture of the source {self._source!r} has started on this cluster and "
+            "taken over; run one capture a source, or give one of the sources another name"
+        )
+
+    def _refused_as_too_large(self, group: ChangeGroup) -> RecordTooLargeError:
+        largest = max(
+            ((topic, record) for topic, records in group.records.items() for record in records),
+            key=lambda item: _size_bytes(item[1]),
+            default=None,
+        )
+        if largest is None:
+            return RecordTooLargeError("Kafka refused the progress record as too large")
+        topic, record = largest
+        return RecordTooLargeError(
+            f"Kafka refused a record as too large; the largest of the group has "
+            f"{_size_bytes(record)} bytes, topic {topic}, key {record[0]!r}; raise "
+            "max.message.bytes of the topic and message.max.bytes of the broker "
+            f"(Rowcast writes up to {MAX_RECORD_BYTES})"
+        )
+
+
+def _size_bytes(record: Record) -> int:
+    key, value, headers, _ = record
+    size = RECORD_OVERHEAD_BYTES + len(value) + (len(key) if key is not None else 0)
+    return size + sum(len(name) + len(content) for name, content in headers)
+
+
+def _check_size(topic: str, record: Record) -> None:
+    size = _size_bytes(record)
+    if size > MAX_RECORD_BYTES:
+        raise RecordTooLargeError(
+            f"a record of topic {topic}, key {record[0]!r}, has {size} bytes, expected at most "
+            f"{MAX_RECORD_BYTES} (max_request_size of the producer, max.message.bytes of the "
+            "topic, message.max.bytes of the broker); leave the large column out of the "
+            "publication, or keep such values outside the row"
+        )

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+
+from events.cluster import Cluster
+from events.topic import Topics
+
+
+@pytest.fixture
+def cluster(kafka_bootstrap: str) -> Cluster:
+    return Cluster(kafka_bootstrap, Topics(f"p{uuid.uuid4().hex[:12]}"), ("shop",))
+
+
+async def _read_topic(cluster: Cluster, topic: str) -> list[ConsumerRecord]:
+    # The end that read_committed sees lags behind a commit until its markers are written.
+    async with AIOKafkaConsumer(topic, bootstrap_servers=cluster.bootstrap) as probe:
+        ends = await probe.end_offsets(sorted(probe.assignment()))
+    # Naming the topic is what makes this client look its partitions up; there is no group.
+    async with AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=cluster.bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+    ) as consumer:
+        partitions = sorted(consumer.assignment())
+        found: list[ConsumerRecord] = []
+        for partition in partitions:
+            while await consumer.position(partition) < ends[partition]:
+                for records in (await consumer.getmany(timeout_ms=100)).values():
+                    found += records
+        return found
+
+
+@pytest.fixture
+def read_topic(cluster: Cluster) -> Callable[[str], Awaitable[list[ConsumerRecord]]]:
+    """All that read_committed sees of a topic now, in order within each partition."""
+
+    async def read(topic: str) -> list[ConsumerRecord]:
+        return await _read_topic(cluster, topic)
+
+    return read
