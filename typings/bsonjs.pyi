@@ -1,0 +1,6 @@
+"""The part of python-bsonjs 0.7 that Rowcast uses; the package ships no types."""
+
+RELAXED: int
+
+def dumps(bson: bytes, mode: int = ...) -> str: ...
+def loads(json: str | bytes) -> bytes: ...
