@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check unit format clean
+.PHONY: install up test check format clean
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -52,6 +52,7 @@ format: $(STAMPS)/python
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
 test: install check
+	@infra/debian-packages.sh
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 clean:

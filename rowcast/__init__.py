@@ -1,0 +1,13 @@
+"""The command line, the configuration and the start of every service.
+
+The only room that knows the others: it reads `rowcast.toml`, makes each room's settings of it,
+starts the rooms' shells as processes and keeps them running. No behaviour of capture, routing,
+sandbox or push lives here.
+
+Errors:
+
+    RowcastError(Exception)
+    ├── ConfigurationError  rowcast.toml or an environment variable is not as expected
+    ├── NotRunningError     a command needs an installation that runs
+    └── StartError          the installation, or a service of it, cannot start
+"""

@@ -1,8 +1,20 @@
 from collections.abc import Sequence
+from typing import TypedDict
 
 from aiokafka.admin.config_resource import ConfigResource as ConfigResource
 from aiokafka.admin.new_topic import NewTopic as NewTopic
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+class PartitionDescription(TypedDict):
+    error_code: int
+    partition: int
+    leader: int
+
+class TopicDescription(TypedDict):
+    error_code: int
+    topic: str
+    is_internal: bool
+    partitions: list[PartitionDescription]
 
 class CreateTopicsResponse:
     topic_errors: list[tuple[str, int, str | None]]
@@ -25,7 +37,7 @@ class AIOKafkaAdminClient:
     ) -> CreateTopicsResponse: ...
     async def delete_topics(self, topics: Sequence[str], timeout_ms: int | None = ...) -> object: ...
     async def list_topics(self) -> list[str]: ...
-    async def describe_topics(self, topics: Sequence[str] | None = ...) -> list[dict[str, object]]: ...
+    async def describe_topics(self, topics: Sequence[str] | None = ...) -> list[TopicDescription]: ...
     async def describe_configs(
         self, config_resources: Sequence[ConfigResource], include_synonyms: bool = ...
     ) -> list[object]: ...

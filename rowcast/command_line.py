@@ -1,0 +1,245 @@
+"""The command `rowcast` and its subcommands; each is short and calls the module that does it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from cdc.errors import CaptureError
+from events.errors import EventsError
+from infra.errors import InfraError
+from router.errors import RouterError
+from rowcast import definition_files, inspection, service
+from rowcast.doctor import examine
+from rowcast.emission import emit_event
+from rowcast.errors import NotRunningError, RowcastError
+from rowcast.installation import DEFAULT_FOLDER, open_installation
+from rowcast.status import read_status, with_truth
+from rowcast.token_command import token_text
+from rowcast.up import up as start_everything
+
+_Result = TypeVar("_Result")
+_EXIT_MENDABLE = 2
+_MENDABLE = (RowcastError, InfraError, CaptureError, RouterError, EventsError)
+
+_folder_option = click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_FOLDER,
+    show_default=True,
+    help="Folder of the installation.",
+)
+
+
+class _Commands(click.Group):
+    """Turns what the user can mend into one message and an exit status, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except _MENDABLE as error:
+            click.echo(f"rowcast: {error}", err=True)
+            sys.exit(_EXIT_MENDABLE)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except BaseExceptionGroup as group:
+            mendable = group.subgroup(_MENDABLE)
+            if mendable is None:
+                raise
+            click.echo(f"rowcast: {_first_leaf(mendable)}", err=True)
+            sys.exit(_EXIT_MENDABLE)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rowcast")
+def main() -> None:
+    """Turn what happens in databases and APIs into events, and events into action."""
+
+
+@main.command()
+@_folder_option
+@click.option("--port-base", type=int, help="First of the ports: HTTP, Kafka, PostgreSQL, MongoDB.")
+def up(folder: Path, port_base: int | None) -> None:
+    """Start everything, embedded servers included, and keep it running."""
+    _run(start_everything(folder, port_base, click.echo))
+
+
+@main.group()
+def run() -> None:
+    """Run one service in the foreground, until Ctrl-C or SIGTERM."""
+
+
+@run.command("cdc")
+@_folder_option
+@click.option("--source", required=True, help="Name of the source, as in rowcast.toml.")
+def run_cdc(folder: Path, source: str) -> None:
+    """Capture one source."""
+    service.run_service(service.capture_service(open_installation(folder), source))
+
+
+@run.command("router")
+@_folder_option
+def run_router(folder: Path) -> None:
+    """Match events to listeners and run them."""
+    service.run_service(service.router_service(open_installation(folder)))
+
+
+@run.command("http")
+@_folder_option
+def run_http(folder: Path) -> None:
+    """Serve WebSockets and HTTP."""
+    service.run_service(service.http_service(open_installation(folder)))
+
+
+@main.command()
+@_folder_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(folder: Path, as_json: bool) -> None:
+    """Say what runs, and where."""
+    found = read_status(folder / "status.json")
+    if found is None:
+        raise NotRunningError(f"nothing was started in {folder}; `rowcast up --dir {folder}` does")
+    text, runs = inspection.status_text(with_truth(found), as_json=as_json)
+    click.echo(text)
+    sys.exit(0 if runs else 1)
+
+
+@main.command()
+@_folder_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(folder: Path, as_json: bool) -> None:
+    """Look for what is wrong or can lose data, and say how to mend it."""
+    findings = _run(examine(open_installation(folder)))
+    click.echo(inspection.findings_text(findings, as_json=as_json))
+    sys.exit(1 if any(finding.severity == "error" for finding in findings) else 0)
+
+
+@main.command()
+@_folder_option
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+def apply(folder: Path, paths: tuple[Path, ...]) -> None:
+    """Apply listener files (.py), trigger files (.toml), or folders of them."""
+    installation = open_installation(folder)
+    for definition in _run(definition_files.apply_files(installation, paths)):
+        click.echo(f"{definition.name} (version {definition.version}) on {definition.on}")
+
+
+@main.command()
+@_folder_option
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def get(folder: Path, name: str | None, as_json: bool) -> None:
+    """List the definitions, or show one."""
+    installation = open_installation(folder)
+    click.echo(_run(inspection.definitions_text(installation, name, as_json=as_json)))
+
+
+@main.command()
+@_folder_option
+@click.argument("names", nargs=-1, required=True)
+def delete(folder: Path, names: tuple[str, ...]) -> None:
+    """Delete definitions by name."""
+    installation = open_installation(folder)
+    for name in names:
+        _run(definition_files.delete_definition(installation, name))
+        click.echo(f"{name} deleted")
+
+
+@main.command()
+@_folder_option
+@click.argument("event_type")
+@click.argument("data", default="{}")
+@click.option("--key", help="Events of one key stay in order.")
+def emit(folder: Path, event_type: str, data: str, key: str | None) -> None:
+    """Emit a custom event: rowcast emit custom.hello '{"to": "world"}'."""
+    click.echo(_run(emit_event(open_installation(folder), event_type, data, key)))
+
+
+@main.command()
+@_folder_option
+@click.argument("pattern", default="**")
+@click.option("--from-beginning", is_flag=True, help="All that Kafka still has, then what comes.")
+@click.option("--dump", is_flag=True, help="All that Kafka has now, then stop.")
+@click.option("--count", type=int, help="Stop after so many events.")
+@click.option("--full", is_flag=True, help="With topic, partition, offset and headers.")
+def tail(
+    folder: Path, pattern: str, from_beginning: bool, dump: bool, count: int | None, full: bool
+) -> None:
+    """Print events as JSON lines as they come."""
+    lines = inspection.event_lines(
+        open_installation(folder),
+        pattern,
+        from_beginning=from_beginning or dump,
+        to_end=dump,
+        full=full,
+    )
+
+    async def write() -> None:
+        written = 0
+        async for line in lines:
+            click.echo(line)
+            written += 1
+            if written == count:
+                break
+
+    _run(write())
+
+
+@main.command()
+@_folder_option
+@click.option("--listener", help="Only runs of this listener.")
+@click.option("--status", "run_status", help="Only runs that ended so: ok, failed, timeout, ...")
+@click.option("-n", "count", type=int, default=20, show_default=True, help="So many, newest last.")
+@click.option("--json", "as_json", is_flag=True, help="Whole records, a line each.")
+def runs(
+    folder: Path, listener: str | None, run_status: str | None, count: int, as_json: bool
+) -> None:
+    """Show what listeners' runs did."""
+    installation = open_installation(folder)
+    text = _run(
+        inspection.runs_text(installation, listener, run_status, count=count, as_json=as_json)
+    )
+    click.echo(text)
+
+
+@main.command()
+@_folder_option
+@click.option("--listener", help="Only dead letters of this listener.")
+@click.option("-n", "count", type=int, default=20, show_default=True, help="So many, newest last.")
+@click.option("--json", "as_json", is_flag=True, help="Whole records, a line each.")
+def dead(folder: Path, listener: str | None, count: int, as_json: bool) -> None:
+    """Show runs given up, with what is needed to replay them."""
+    installation = open_installation(folder)
+    click.echo(_run(inspection.dead_text(installation, listener, count=count, as_json=as_json)))
+
+
+@main.command()
+@_folder_option
+@click.option(
+    "--role",
+    type=click.Choice(["anon", "authenticated", "service_role"]),
+    default="authenticated",
+    show_default=True,
+)
+@click.option("--subject", default="developer", show_default=True, help="Who holds it.")
+@click.option("--expires", default="24h", show_default=True, help="Lifetime: 90s, 15m, 24h, 30d.")
+@click.option("--claims", default="{}", help="More claims, as a JSON object.")
+def token(folder: Path, role: str, subject: str, expires: str, claims: str) -> None:
+    """Make a token for the HTTP service."""
+    click.echo(token_text(open_installation(folder), role, subject, expires, claims))
+
+
+def _run(work: Coroutine[object, object, _Result]) -> _Result:
+    return asyncio.run(work)
+
+
+def _first_leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,202 @@
+"""rowcast.toml and the environment variables over it, as typed values.
+
+What has no address is embedded: a source without `dsn` and a Kafka without `bootstrap` are
+started by `rowcast up` itself. An environment variable `ROWCAST__A__B` sets key `b` of table `a`
+(`ROWCAST__SOURCES__SHOP__DSN`); its text is read as TOML where it is TOML, as a string otherwise.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
+
+import msgspec
+
+from rowcast.errors import ConfigurationError
+
+ENVIRONMENT_PREFIX = "ROWCAST__"
+_SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_UNKNOWN_FIELD = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
+
+TomlTable: TypeAlias = "dict[str, object]"
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[kafka]: `bootstrap` empty means the embedded one."""
+
+    bootstrap: str = ""
+    prefix: str = "rowcast"
+    partitions: int = 4
+    replication: int = 1
+
+
+class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[http]: `port` 0 means the installation's first; `jwt_secret` empty means one made for it."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    jwt_secret: str = ""
+
+
+class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[sources.NAME]: one database that is captured.
+
+    `listener_dsn` is the address that listeners' code works through, `dsn` where empty.
+    """
+
+    kind: Literal["postgres", "mongo"]
+    dsn: str = ""
+    listener_dsn: str = ""
+    database: str = ""
+    slot: str = ""
+    publication: str = ""
+    tables: tuple[str, ...] = ()
+    on_gap: Literal["stop", "continue"] = "stop"
+    heartbeat_s: float = 10.0
+    keyless_full: bool = True
+    pre_images: bool = True
+
+
+class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[listeners.http]: which `host:port` g.http may call; `private` names inner addresses."""
+
+    allow: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+
+
+class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[listeners]: the sandbox. `processes` are kept ready, `processes_max` under load."""
+
+    processes: int = 2
+    processes_max: int = 6
+    http: ListenerHttpSettings = ListenerHttpSettings()
+
+
+class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of rowcast.toml."""
+
+    port_base: int = 8400
+    example: Literal["", "shop"] = ""
+    kafka: KafkaSettings = KafkaSettings()
+    http: HttpSettings = HttpSettings()
+    sources: dict[str, SourceSettings] = {}
+    listeners: ListenerSettings = ListenerSettings()
+    secrets: dict[str, str] = {}
+
+
+DEFAULT_FILE = """\
+# What Rowcast captures and how it runs. What has no address is embedded: `rowcast up` starts it.
+# Every key is described in docs/configuration.md; ROWCAST__A__B in the environment sets a.b.
+
+# Ports: this one HTTP, then Kafka, PostgreSQL, MongoDB, and inner ones.
+port_base = {port_base}
+
+# The example that `up` loads once: tables, collections, listeners and a page.
+example = "shop"
+
+[sources.shop]
+kind = "postgres"
+# dsn = "postgresql://user:password@host:5432/database"   # a PostgreSQL of your own
+
+[sources.docs]
+kind = "mongo"
+database = "shop"
+# dsn = "mongodb://host:27017/?replicaSet=rs0"            # a MongoDB of your own
+
+[listeners.http]
+# Which addresses listeners may call with g.http, e.g. ["api.example.com:443"].
+allow = []
+
+[secrets]
+# What listeners read with g.secrets.get("NAME").
+"""
+
+
+def read_configuration(file: Path, environment: Mapping[str, str]) -> Configuration:
+    """The configuration of a file, the environment's variables over it.
+
+    Raises ConfigurationError with the file, what was found and what was expected.
+    """
+    try:
+        text = file.read_text()
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{file} was not found; `rowcast up --dir {file.parent}` makes one, "
+            "or name another folder with --dir"
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+    return parse_configuration(text, environment, str(file))
+
+
+def parse_configuration(text: str, environment: Mapping[str, str], name: str) -> Configuration:
+    """The configuration that a text writes; `name` stands in errors."""
+    try:
+        table: TomlTable = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{name} is not TOML: {error}") from error
+    for variable, value in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            _lay_over(table, variable, value)
+    try:
+        configuration = msgspec.convert(table, Configuration)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{name}: {_explain(str(error))}") from error
+    for source in configuration.sources:
+        if not _SOURCE_NAME.fullmatch(source):
+            raise ConfigurationError(
+                f"{name}: found the source name {source!r}, expected lower-case letters, digits "
+                "and underscores, a letter first; it becomes part of topic and slot names"
+            )
+    return configuration
+
+
+def _lay_over(table: TomlTable, variable: str, value: str) -> None:
+    *folders, key = variable.removeprefix(ENVIRONMENT_PREFIX).split("__")
+    # Names of secrets are the user's own and keep their case; all other keys are lower-case.
+    if folders[:1] != ["SECRETS"]:
+        key = key.lower()
+    place = table
+    for folder in folders:
+        below = place.setdefault(folder.lower(), {})
+        if not isinstance(below, dict):
+            raise ConfigurationError(
+                f"the environment variable {variable} names a key below {folder.lower()!r}, "
+                "which is no table in rowcast.toml"
+            )
+        place = cast("TomlTable", below)
+    place[key] = _read_value(value) if folders[:1] != ["SECRETS"] else value
+
+
+def _read_value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(message: str) -> str:
+    match = _UNKNOWN_FIELD.search(message)
+    if match is None:
+        return message
+    path = match["path"] or ""
+    known = sorted(_fields_at(path))
+    near = difflib.get_close_matches(match["field"], known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    place = f"in [{path.replace('[...]', '')}]" if path else "at the top"
+    return f"found the unknown key {match['field']!r} {place}, expected {', '.join(known)}{hint}"
+
+
+def _fields_at(path: str) -> tuple[str, ...]:
+    structs: dict[str, type[msgspec.Struct]] = {
+        "": Configuration,
+        "kafka": KafkaSettings,
+        "http": HttpSettings,
+        "listeners": ListenerSettings,
+        "listeners.http": ListenerHttpSettings,
+    }
+    return structs.get(path, SourceSettings).__struct_fields__

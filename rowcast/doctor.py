@@ -1,0 +1,122 @@
+"""`rowcast doctor`: everything that must be so for Rowcast to run and lose nothing."""
+
+from __future__ import annotations
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from cdc.finding import Finding
+from cdc.mongo_doctor import examine_mongo
+from cdc.postgres_doctor import examine_postgres
+from events.chain import Chain
+from events.run import RunRequest
+from infra import artifacts
+from infra.errors import InfraError
+from listener_runtime.pool import SandboxPool
+from rowcast.installation import Installation
+from rowcast.service import pool_settings
+from rowcast.status import read_status, with_truth
+
+_PROBE = "async def main(event, g):\n    return event['answer']\n"
+
+
+async def examine(installation: Installation) -> list[Finding]:
+    """All findings: artifacts, services, Kafka, each source, the sandbox."""
+    findings = _artifacts(installation) + _services(installation)
+    findings += await _kafka(installation)
+    sources = installation.configuration.sources
+    for name, settings in sources.items():
+        if settings.kind == "postgres":
+            findings += await examine_postgres(installation.postgres_source(name))
+        else:
+            findings += await examine_mongo(installation.mongo_source(name))
+    findings.append(await _sandbox(installation))
+    return findings
+
+
+def _artifacts(installation: Installation) -> list[Finding]:
+    wanted = [("Deno", artifacts.deno), ("sandbox image", artifacts.sandbox_image)]
+    if installation.kafka_server is not None:
+        wanted += [("Java", artifacts.java), ("Kafka's jars", artifacts.kafka_jars)]
+    if installation.postgres_server is not None:
+        wanted.append(("PostgreSQL's programs", artifacts.postgres_bin))
+    if installation.mongo_server is not None:
+        wanted.append(("mongod", artifacts.mongod))
+    findings: list[Finding] = []
+    for subject, find in wanted:
+        try:
+            findings.append(_ok(subject, str(find())))
+        except InfraError as error:
+            findings.append(_error(subject, str(error), "it to be in place", "make install"))
+    return findings
+
+
+def _services(installation: Installation) -> list[Finding]:
+    status = read_status(installation.status_file)
+    if status is None:
+        return [_warning("services", "never started", "them to run", "rowcast up")]
+    findings: list[Finding] = []
+    for name, service in with_truth(status).services.items():
+        if service.state == "running":
+            findings.append(_ok(name, f"running, restarted {service.restarts} times"))
+        else:
+            found = f"{service.state}, {service.last_exit or 'no exit seen'}"
+            log = installation.logs / f"{name}.log"
+            findings.append(_error(name, found, "running", f"rowcast up; its log is {log}"))
+    return findings
+
+
+async def _kafka(installation: Installation) -> list[Finding]:
+    cluster = installation.cluster
+    client = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap, request_timeout_ms=5_000)
+    mend = "start it (`rowcast up`), or set kafka.bootstrap in rowcast.toml"
+    try:
+        await client.start()
+        topics = set(await client.list_topics())
+    except (TimeoutError, KafkaError, OSError) as error:
+        found = f"not reached at {cluster.bootstrap}: {error}"
+        return [_error("kafka", found, "a broker that answers", mend)]
+    finally:
+        await client.close()
+    own = (*cluster.topics.compacted, *cluster.topics.partitioned)
+    missing = sorted(set(own) - topics)
+    if missing:
+        found = f"topics missing: {', '.join(missing)}"
+        return [_error("kafka", found, "our own topics", "rowcast up, or rowcast run, makes them")]
+    return [_ok("kafka", f"answers at {cluster.bootstrap}, {len(topics)} topics")]
+
+
+async def _sandbox(installation: Installation) -> Finding:
+    try:
+        pool = SandboxPool(pool_settings(installation, processes=1), installation.host_settings())
+    except InfraError as error:
+        return _error("sandbox", str(error), "an image", "make install")
+    request = RunRequest(
+        run_id="doctor",
+        listener="doctor",
+        code=_PROBE,
+        event=b'{"answer": 42}',
+        event_id="doctor",
+        chain=Chain("doctor"),
+    )
+    try:
+        await pool.start()
+        outcome = await pool.run(request)
+    finally:
+        await pool.close()
+    if outcome.status == "ok" and outcome.result == 42:
+        return _ok("sandbox", f"ran a listener in {outcome.duration_ms:.1f} ms")
+    found = f"{outcome.status}: {outcome.error}"
+    return _error("sandbox", found, "a listener to run", "rm -rf build/sandbox; make install")
+
+
+def _ok(subject: str, found: str) -> Finding:
+    return Finding("ok", subject, found, "", "")
+
+
+def _warning(subject: str, found: str, expected: str, mend: str) -> Finding:
+    return Finding("warning", subject, found, expected, mend)
+
+
+def _error(subject: str, found: str, expected: str, mend: str) -> Finding:
+    return Finding("error", subject, found, expected, mend)

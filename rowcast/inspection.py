@@ -1,0 +1,199 @@
+"""What the commands that only look print: status, findings, definitions, events, runs, dead."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from aiokafka import ConsumerRecord
+
+from cdc.finding import Finding
+from events.chain import CHAIN_HEADER
+from events.errors import EventFormatError
+from events.event import decode_event
+from events.event_type import EventPattern
+from events.json_codec import JsonObject, decode_object, encode
+from rowcast.definition_files import read_definitions
+from rowcast.errors import ConfigurationError
+from rowcast.installation import Installation
+from rowcast.kafka_access import follow, read_topic
+from rowcast.status import Status
+
+_MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
+
+
+def status_text(status: Status, *, as_json: bool) -> tuple[str, bool]:
+    """The status to print, and whether everything runs."""
+    runs = bool(status.services) and all(
+        service.state == "running" for service in status.services.values()
+    )
+    if as_json:
+        return msgspec.json.encode(status).decode(), runs
+    lines = [f"http   {status.http}", f"kafka  {status.kafka}"]
+    lines += [f"{name:<6} {source.dsn}" for name, source in status.sources.items()]
+    for name, service in status.services.items():
+        pid = f"pid {service.pid}" if service.pid else ""
+        again = f"restarted {service.restarts} times" if service.restarts else ""
+        last = f"last end: {service.last_exit}" if service.last_exit else ""
+        parts = ", ".join(part for part in (pid, again, last) if part)
+        lines.append(f"{name:<16} {service.state:<11} {parts}".rstrip())
+    return "\n".join(lines), runs
+
+
+def findings_text(findings: Sequence[Finding], *, as_json: bool) -> str:
+    """The doctor's findings, what must be mended last, where it is seen."""
+    if as_json:
+        return msgspec.json.encode(findings).decode()
+    order = {"ok": 0, "warning": 1, "error": 2}
+    lines: list[str] = []
+    for finding in sorted(findings, key=lambda finding: order[finding.severity]):
+        lines.append(f"{_MARKS[finding.severity]} {finding.subject}: {finding.found}")
+        if finding.severity != "ok":
+            lines.append(f"        expected {finding.expected}")
+            lines.append(f"        mend: {finding.mend}")
+    return "\n".join(lines)
+
+
+async def definitions_text(installation: Installation, name: str | None, *, as_json: bool) -> str:
+    """All definitions in a table, or one of them whole."""
+    definitions = await read_definitions(installation)
+    if name is not None and name not in definitions:
+        known = ", ".join(sorted(definitions)) or "none"
+        raise ConfigurationError(
+            f"found no definition {name!r}, expected one of those applied: {known}"
+        )
+    if name is not None:
+        raw = definitions[name].encode()
+        if as_json:
+            return raw.decode()
+        return _definition_text(decode_object(raw))
+    if as_json:
+        return "\n".join(definitions[key].encode().decode() for key in sorted(definitions))
+    return "\n".join(
+        f"{key:<24} v{definition.version:<4} {'' if definition.enabled else 'off '}{definition.on}"
+        for key, definition in sorted(definitions.items())
+    )
+
+
+async def event_lines(
+    installation: Installation, pattern: str, *, from_beginning: bool, to_end: bool, full: bool
+) -> AsyncGenerator[str]:
+    """The events that a pattern selects, a JSON line each, as they are committed."""
+    wanted = EventPattern.parse(pattern)
+    cluster = installation.cluster
+    topics = cluster.topics.pushed_pattern(cluster.sources)
+    records = follow(cluster, topic_filter=topics, from_beginning=from_beginning, to_end=to_end)
+    async for record in records:
+        line = _event_line(record, wanted, full=full)
+        if line is not None:
+            yield line
+
+
+async def runs_text(
+    installation: Installation,
+    listener: str | None,
+    status: str | None,
+    *,
+    count: int,
+    as_json: bool,
+) -> str:
+    """The last runs, newest last."""
+    records = await _values(installation, installation.cluster.topics.runs, listener)
+    chosen = [run for run in records if status in (None, run.get("status"))][-count:]
+    if as_json:
+        return "\n".join(encode(run).decode() for run in chosen)
+    if not chosen:
+        return "no runs yet"
+    return "\n".join(_run_line(run) for run in chosen)
+
+
+async def dead_text(
+    installation: Installation, listener: str | None, *, count: int, as_json: bool
+) -> str:
+    """The last dead letters, newest last."""
+    chosen = (await _values(installation, installation.cluster.topics.dead, listener))[-count:]
+    if as_json:
+        return "\n".join(encode(letter).decode() for letter in chosen)
+    if not chosen:
+        return "no dead letters"
+    return "\n".join(_dead_line(letter) for letter in chosen)
+
+
+async def _values(installation: Installation, topic: str, listener: str | None) -> list[JsonObject]:
+    records = await read_topic(installation.cluster, topic)
+    values = [decode_object(record.value) for record in records if record.value]
+    return [value for value in values if listener in (None, value.get("listener"))]
+
+
+def _event_line(record: ConsumerRecord, wanted: EventPattern, *, full: bool) -> str | None:
+    if record.value is None:
+        return None
+    try:
+        event = decode_event(record.value, record.headers)
+    except EventFormatError:
+        return None
+    if not wanted.matches(event.type):
+        return None
+    if not full:
+        return record.value.decode()
+    place: JsonObject = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "key": record.key.decode() if record.key else None,
+        "event": event.body,
+    }
+    for name, header in record.headers:
+        place[name] = decode_object(header) if name == CHAIN_HEADER else header.decode()
+    return encode(place).decode()
+
+
+def _definition_text(definition: JsonObject) -> str:
+    action = definition.get("action")
+    code = action.get("code") if isinstance(action, dict) else None
+    shown = {key: value for key, value in definition.items() if value is not None}
+    if isinstance(action, dict) and isinstance(code, str):
+        shown["action"] = {**action, "code": "below"}
+    lines = [f"{key}: {encode(value).decode()}" for key, value in shown.items()]
+    return "\n".join(lines + (["", code] if isinstance(code, str) else []))
+
+
+def _run_line(run: JsonObject) -> str:
+    event = run.get("event")
+    event_type = event.get("type") if isinstance(event, dict) else ""
+    started = run.get("started_ms")
+    duration = run.get("duration_ms")
+    error = _last_line(run.get("error"))
+    parts = [
+        _clock(started),
+        f"{run.get('listener', ''):<20}",
+        f"{run.get('status', ''):<13}",
+        f"{duration:>9.1f} ms" if isinstance(duration, (int, float)) else " " * 12,
+        f"try {run.get('attempt', 1)}",
+        str(event_type),
+        error,
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _dead_line(letter: JsonObject) -> str:
+    event = letter.get("event")
+    event_type = event.get("type") if isinstance(event, dict) else ""
+    event_id = event.get("id") if isinstance(event, dict) else ""
+    return (
+        f"{letter.get('listener', ''):<20}  {event_type}  {event_id}  "
+        f"after {letter.get('attempts')} tries: {_last_line(letter.get('error'))}"
+    )
+
+
+def _last_line(text: object) -> str:
+    lines = text.strip().splitlines() if isinstance(text, str) else []
+    return re.sub(r"\s+", " ", lines[-1])[:160] if lines else ""
+
+
+def _clock(milliseconds: object) -> str:
+    seconds = milliseconds / 1_000 if isinstance(milliseconds, (int, float)) else time.time()
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

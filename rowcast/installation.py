@@ -1,0 +1,264 @@
+"""One installation: a folder with its configuration, its secrets, its servers' data.
+
+DIR/rowcast.toml    written once with what `up` starts from, then the user's
+DIR/secrets.json    passwords and the token secret made for it; its owner's eyes only
+DIR/status.json     what runs, written by the supervisor
+DIR/kafka, postgres, mongo, logs
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from cdc.mongo import MongoSource
+from cdc.postgres import PostgresSource
+from events.cluster import Cluster
+from events.topic import Topics
+from infra.embedded.kafka import EmbeddedKafka
+from infra.embedded.mongo import EmbeddedMongo
+from infra.embedded.postgres import EmbeddedPostgres
+from infra.embedded.server import EmbeddedServer
+from listener_runtime.settings import HostSettings, MongoAccess, PostgresAccess
+from rowcast.configuration import (
+    DEFAULT_FILE,
+    Configuration,
+    SourceSettings,
+    read_configuration,
+)
+from rowcast.errors import ConfigurationError
+
+DEFAULT_FOLDER = Path(".rowcast")
+_PORTS_NEEDED = 5
+_LAST_PORT = 65_535
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    """What was made for this installation alone."""
+
+    postgres_password: str
+    listener_password: str
+    jwt_secret: str
+
+    @classmethod
+    def make(cls) -> Secrets:
+        """Fresh ones."""
+        return cls(secrets.token_urlsafe(18), secrets.token_urlsafe(18), secrets.token_urlsafe(36))
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A folder, what its files say, and what follows from them."""
+
+    folder: Path
+    configuration: Configuration
+    secrets: Secrets
+    port_base: int
+
+    @property
+    def http_port(self) -> int:
+        """Port of the HTTP service."""
+        return self.configuration.http.port or self.port_base
+
+    @property
+    def http_url(self) -> str:
+        """Address of the HTTP service."""
+        return f"http://{self.configuration.http.host}:{self.http_port}"
+
+    @property
+    def jwt_secret(self) -> str:
+        """What tokens are signed with."""
+        return self.configuration.http.jwt_secret or self.secrets.jwt_secret
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the processes' logs."""
+        return self.folder / "logs"
+
+    @property
+    def status_file(self) -> Path:
+        """Where the supervisor writes what runs."""
+        return self.folder / "status.json"
+
+    @property
+    def kafka_server(self) -> EmbeddedKafka | None:
+        """The embedded Kafka where it is used."""
+        if self.configuration.kafka.bootstrap:
+            return None
+        return EmbeddedKafka(
+            self.folder / "kafka",
+            port=self.port_base + 1,
+            controller_port=self.port_base + 4,
+            log=self.logs / "kafka.log",
+        )
+
+    @property
+    def postgres_server(self) -> EmbeddedPostgres | None:
+        """The embedded PostgreSQL where a source is in it."""
+        databases = tuple(self.database(name) for name, _ in self._embedded_sources("postgres"))
+        if not databases:
+            return None
+        return EmbeddedPostgres(
+            self.folder / "postgres",
+            port=self.port_base + 2,
+            log=self.logs / "postgres.log",
+            password=self.secrets.postgres_password,
+            listener_password=self.secrets.listener_password,
+            databases=databases,
+        )
+
+    @property
+    def mongo_server(self) -> EmbeddedMongo | None:
+        """The embedded MongoDB where a source is in it."""
+        if not self._embedded_sources("mongo"):
+            return None
+        return EmbeddedMongo(self.folder / "mongo", self.port_base + 3, self.logs / "mongo.log")
+
+    @property
+    def servers(self) -> tuple[EmbeddedServer, ...]:
+        """The embedded servers, in the order in which they are started."""
+        found = (self.kafka_server, self.postgres_server, self.mongo_server)
+        return tuple(server for server in found if server is not None)
+
+    @property
+    def cluster(self) -> Cluster:
+        """Kafka as this installation uses it."""
+        kafka = self.configuration.kafka
+        embedded = self.kafka_server
+        return Cluster(
+            bootstrap=embedded.bootstrap if embedded else kafka.bootstrap,
+            topics=Topics(kafka.prefix),
+            sources=tuple(sorted(self.configuration.sources)),
+            partitions=kafka.partitions,
+            replication=kafka.replication,
+        )
+
+    def source(self, name: str) -> SourceSettings:
+        """The settings of a source; raises ConfigurationError for a name that there is not."""
+        try:
+            return self.configuration.sources[name]
+        except KeyError as error:
+            known = ", ".join(self.configuration.sources) or "none"
+            raise ConfigurationError(
+                f"found the source name {name!r}, expected one of [sources] in "
+                f"{self.folder / 'rowcast.toml'}: {known}"
+            ) from error
+
+    def database(self, name: str) -> str:
+        """The database of a source, its own name where none is set."""
+        return self.source(name).database or name
+
+    def dsn(self, name: str) -> str:
+        """Address of a source."""
+        settings = self.source(name)
+        if settings.dsn:
+            return settings.dsn
+        if settings.kind == "mongo":
+            return self.mongo_server.uri if self.mongo_server else ""
+        return self.postgres_server.dsn(self.database(name)) if self.postgres_server else ""
+
+    def listener_dsn(self, name: str) -> str:
+        """Address of a source for listeners' code."""
+        settings = self.source(name)
+        if settings.listener_dsn or settings.dsn or settings.kind == "mongo":
+            return settings.listener_dsn or self.dsn(name)
+        server = self.postgres_server
+        return server.listener_dsn(self.database(name)) if server else ""
+
+    def postgres_source(self, name: str) -> PostgresSource:
+        """What PostgreSQL capture is given."""
+        settings = self.source(name)
+        return PostgresSource(
+            name=name,
+            dsn=self.dsn(name),
+            slot=settings.slot or f"rowcast_{name}",
+            publication=settings.publication or f"rowcast_{name}",
+            tables=settings.tables,
+            on_gap=settings.on_gap,
+            heartbeat_s=settings.heartbeat_s,
+            keyless_full=settings.keyless_full,
+        )
+
+    def mongo_source(self, name: str) -> MongoSource:
+        """What MongoDB capture is given."""
+        settings = self.source(name)
+        return MongoSource(
+            name=name,
+            uri=self.dsn(name),
+            database=settings.database or None,
+            on_gap=settings.on_gap,
+            heartbeat_s=settings.heartbeat_s,
+            pre_images=settings.pre_images,
+        )
+
+    def host_settings(self) -> HostSettings:
+        """What the sandbox's host calls may reach."""
+        databases: dict[str, PostgresAccess | MongoAccess] = {}
+        for name, settings in self.configuration.sources.items():
+            address = self.listener_dsn(name)
+            if settings.kind == "postgres":
+                databases[name] = PostgresAccess(address)
+            else:
+                databases[name] = MongoAccess(address, self.database(name))
+        http = self.configuration.listeners.http
+        return HostSettings(
+            databases=databases,
+            http_allow=http.allow,
+            http_private=http.private,
+            secrets=self.configuration.secrets,
+        )
+
+    def _embedded_sources(self, kind: str) -> list[tuple[str, SourceSettings]]:
+        return [
+            (name, source)
+            for name, source in self.configuration.sources.items()
+            if source.kind == kind and not source.dsn
+        ]
+
+
+def make_installation(folder: Path, port_base: int | None) -> None:
+    """Write the files that are missing in a folder, the folder too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "logs").mkdir(exist_ok=True)
+    file = folder / "rowcast.toml"
+    if not file.exists():
+        base = port_base or Configuration().port_base
+        file.write_text(DEFAULT_FILE.replace("{port_base}", str(base)))
+
+
+def open_installation(
+    folder: Path, environment: Mapping[str, str] = os.environ, port_base: int | None = None
+) -> Installation:
+    """The installation in a folder.
+
+    Raises ConfigurationError where its files are missing or wrong.
+    """
+    folder = folder.absolute()
+    configuration = read_configuration(folder / "rowcast.toml", environment)
+    base = port_base or configuration.port_base
+    if not 1 <= base <= _LAST_PORT - _PORTS_NEEDED:
+        raise ConfigurationError(
+            f"found the port base {base}, expected 1 to {_LAST_PORT - _PORTS_NEEDED}"
+        )
+    return Installation(folder, configuration, _read_secrets(folder / "secrets.json"), base)
+
+
+def _read_secrets(file: Path) -> Secrets:
+    if not file.exists():
+        made = Secrets.make()
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(msgspec.json.encode(made))
+        return made
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Secrets)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(
+            f"{file} is damaged ({error}); expected the passwords made for this installation. "
+            "Restore it from a backup: the embedded PostgreSQL knows only those"
+        ) from error

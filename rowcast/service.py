@@ -1,0 +1,118 @@
+"""The services, each a process: capture of one source, the router, the HTTP service.
+
+A service runs until SIGTERM or SIGINT, says when it is ready, and ends with a message where it
+cannot go on; whoever runs it starts it again, since all that matters stands in Kafka and in the
+databases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from cdc.mongo import capture_mongo
+from cdc.postgres import capture_postgres
+from infra import artifacts
+from infra.process import launch_prefix
+from listener_runtime.pool import SandboxPool
+from listener_runtime.settings import PoolSettings
+from push.service import PushService
+from push.token import TokenVerifier
+from router.router import Router
+from rowcast.http_app import make_app
+from rowcast.http_server import HttpServer
+from rowcast.installation import Installation
+from rowcast.supervised_process import READY_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+Ready: TypeAlias = Callable[[], None]
+Service: TypeAlias = Callable[[asyncio.Event, Ready], Awaitable[None]]
+
+
+def capture_service(installation: Installation, source: str) -> Service:
+    """Capture of one source."""
+
+    async def run(stop: asyncio.Event, ready: Ready) -> None:
+        cluster = installation.cluster
+        if installation.source(source).kind == "postgres":
+            postgres = installation.postgres_source(source)
+            await capture_postgres(postgres, cluster, stop=stop, on_ready=ready)
+        else:
+            mongo = installation.mongo_source(source)
+            await capture_mongo(mongo, cluster, stop=stop, on_ready=ready)
+
+    return run
+
+
+def router_service(installation: Installation) -> Service:
+    """The router and its sandbox."""
+
+    async def run(stop: asyncio.Event, ready: Ready) -> None:
+        pool = SandboxPool(pool_settings(installation), installation.host_settings())
+        await pool.start()
+        try:
+            await Router(installation.cluster, pool).run(stop, ready)
+        finally:
+            await pool.close()
+
+    return run
+
+
+def http_service(installation: Installation) -> Service:
+    """Push, its client, the example's page."""
+
+    async def run(stop: asyncio.Event, ready: Ready) -> None:
+        push = PushService(installation.cluster, TokenVerifier(installation.jwt_secret))
+        host = installation.configuration.http.host
+        app = make_app(installation, push)
+        server = HttpServer(app, host, installation.http_port, ready)
+        await push.start()
+        try:
+            await server.run_until(stop)
+        finally:
+            await push.close()
+
+    return run
+
+
+def pool_settings(installation: Installation, processes: int | None = None) -> PoolSettings:
+    """How the sandbox's processes are kept; `processes` overrides how many."""
+    listeners = installation.configuration.listeners
+    return PoolSettings(
+        image=artifacts.sandbox_image(),
+        deno=artifacts.deno(),
+        launch_prefix=launch_prefix(),
+        processes=processes or listeners.processes,
+        processes_max=processes or listeners.processes_max,
+    )
+
+
+def run_service(service: Service) -> None:
+    """Run a service in this process until it is told to stop; raises what it ends with."""
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form)
+    # What matters of the client's troubles reaches us as exceptions, said with their mend.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await service(stop, announce_ready)
+
+    asyncio.run(main())
+
+
+def announce_ready() -> None:
+    """Tell the supervisor, where there is one, and the log."""
+    descriptor = os.environ.pop(READY_VARIABLE, "")
+    if descriptor:
+        with os.fdopen(int(descriptor), "w") as pipe:
+            pipe.write("ready\n")
+    logger.info("ready")

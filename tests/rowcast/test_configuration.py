@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rowcast.configuration import DEFAULT_FILE, parse_configuration, read_configuration
+from rowcast.errors import ConfigurationError
+
+
+def test_the_file_that_up_writes_says_what_the_defaults_are() -> None:
+    configuration = parse_configuration(DEFAULT_FILE.replace("{port_base}", "8400"), {}, "f")
+    assert configuration.port_base == 8400
+    assert configuration.example == "shop"
+    assert {name: source.kind for name, source in configuration.sources.items()} == {
+        "shop": "postgres",
+        "docs": "mongo",
+    }
+    assert not any(source.dsn for source in configuration.sources.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[kafka]\nbootstrp = 'x'", r"unknown key 'bootstrp' in \[kafka\].*did you mean 'boot"),
+        ("prot_base = 1", "unknown key 'prot_base' at the top.*did you mean 'port_base'"),
+        ("[sources.a]\nkind='postgres'\ndns='x'", "unknown key 'dns'.*did you mean 'dsn'"),
+        ("[listeners.http]\nalow=[]", r"'alow' in \[listeners.http\].*did you mean 'allow'"),
+        ("[sources.a]\nkind='mysql'", "mysql"),
+        ("[sources.a]\ndsn='x'", "missing required field `kind`"),
+        ("port_base = 'x'", r"Expected `int`, got `str` - at `\$.port_base`"),
+        ("port_base = \n", "is not TOML.*line 1"),
+        ("[sources.'A b']\nkind='mongo'", "source name 'A b', expected lower-case"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_with_its_place(text: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=expected) as caught:
+        parse_configuration(text, {}, "rowcast.toml")
+    assert "rowcast.toml" in str(caught.value)
+
+
+def test_the_environment_lies_over_the_file() -> None:
+    configuration = parse_configuration(
+        "[sources.shop]\nkind = 'postgres'\n",
+        {
+            "ROWCAST__PORT_BASE": "9000",
+            "ROWCAST__SOURCES__SHOP__DSN": "postgresql://u@h/d",
+            "ROWCAST__SOURCES__SHOP__TABLES": '["public.*"]',
+            "ROWCAST__SECRETS__API_KEY": "123",
+            "HOME": "/",
+        },
+        "f",
+    )
+    assert configuration.port_base == 9000
+    assert configuration.sources["shop"].dsn == "postgresql://u@h/d"
+    assert configuration.sources["shop"].tables == ("public.*",)
+    assert configuration.secrets == {"API_KEY": "123"}
+
+
+def test_a_variable_below_a_value_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"ROWCAST__PORT_BASE__X.*no table"):
+        parse_configuration("port_base = 1", {"ROWCAST__PORT_BASE__X": "1"}, "f")
+
+
+def test_a_missing_file_is_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"rowcast up --dir .*--dir"):
+        read_configuration(tmp_path / "rowcast.toml", {})
