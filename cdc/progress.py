@@ -21,6 +21,7 @@ class PostgresProgress:
     `commit` is where the last transaction's commit record begins (in its changes' ids), `end`
     the position after it: nothing before `end` is needed again. `ordinal` None means the whole
     transaction; n means its changes 1 to n, and `end` is then that of the transaction before.
+    `gap` is the id of the gap event that stands after it, so that it is not emitted again.
     """
 
     system_id: str
@@ -28,6 +29,7 @@ class PostgresProgress:
     commit: Lsn
     end: Lsn
     ordinal: int | None = None
+    gap: str | None = None
 
     def encode(self) -> bytes:
         """The record's value."""
@@ -39,6 +41,7 @@ class PostgresProgress:
                 "commit": str(self.commit),
                 "end": str(self.end),
                 "ordinal": self.ordinal,
+                "gap": self.gap,
             }
         )
 
@@ -110,6 +113,7 @@ def _read(body: JsonObject) -> Progress:
                 commit=Lsn.parse(_text(body, "commit")),
                 end=Lsn.parse(_text(body, "end")),
                 ordinal=None if body.get("ordinal") is None else _count(body, "ordinal"),
+                gap=None if body.get("gap") is None else _text(body, "gap"),
             )
         case "mongo":
             token = body.get("token")

@@ -43,6 +43,7 @@ _BATCH_BYTES = 1_000_000
 _REQUEST_TIMEOUT_MS = 30_000
 _TRANSACTION_TIMEOUT_MS = 60_000
 _METADATA_MAX_AGE_MS = 30_000
+_CLOSE_TIMEOUT_S = 5.0
 # Longer than another source's transaction can stay open on the progress topic.
 _PROGRESS_TIMEOUT_S = 90.0
 
@@ -111,8 +112,9 @@ class Publisher:
             return
         producer, self._producer = self._producer, None
         try:
-            await producer.stop()
-        except KafkaError as error:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await producer.stop()
+        except (KafkaError, TimeoutError) as error:
             _log.warning("closing the producer of %s: %r", self._source, error)
 
     def _started(self) -> AIOKafkaProducer:

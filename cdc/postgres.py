@@ -1,0 +1,260 @@
+"""Capture of a PostgreSQL database by logical replication, each change exactly once.
+
+Reads whole transactions from the slot and publishes them in groups; while one group's Kafka
+transaction runs, the next is read, and no more than that is held whatever happens. The slot is
+told only what Kafka has committed: slot <= progress, always. All state is in Kafka and the slot,
+so any failure ends `capture_postgres` and the next call goes on where the last one stood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import psycopg
+from psycopg import errors
+
+from cdc.change_group import ChangeGroup
+from cdc.errors import CaptureConfigError, SourceLostError
+from cdc.postgres_catalogue import PostgresCatalogue
+from cdc.postgres_preparation import Preparation, prepare
+from cdc.postgres_slot import identify, slot_state
+from cdc.postgres_source import PostgresSource, connect
+from cdc.progress import PostgresProgress
+from cdc.publisher import Publisher
+from cdc.replication_frames import KEEPALIVE, LOG_DATA, LOG_DATA_START, decode_keepalive
+from cdc.replication_stream import ReplicationStream
+from cdc.transaction_assembly import TransactionAssembly
+from events.cluster import Cluster
+
+__all__ = ["PostgresSource", "capture_postgres"]
+
+_log = logging.getLogger(__name__)
+
+# Frames handled before the event loop has its turn: some 2 ms of work.
+_SLICE_FRAMES = 256
+_FEEDBACK_S = 1.0
+_FEEDBACK_MIN_S = 0.05
+_SLOT_BUSY_TIMEOUT_S = 20.0
+_SLOT_BUSY_BACKOFF_S = (0.1, 0.2, 0.4, 0.8, 1.6)
+
+
+async def capture_postgres(
+    source: PostgresSource,
+    cluster: Cluster,
+    *,
+    stop: asyncio.Event,
+    on_ready: Callable[[], None],
+) -> None:
+    """Capture until `stop` is set; `on_ready` is called once changes are being read.
+
+    What is committed after that call is captured. Raises CaptureConfigError, CaptureGapError,
+    SourceLostError, SourceFormatError or PublishError; the process should then end and be
+    started again (except for the first two, which need someone to mend something).
+    """
+    publisher = Publisher(cluster, source.name)
+    try:
+        # First this, which fences an older capture; what follows then has the source to itself.
+        last = await publisher.start()
+        async with contextlib.AsyncExitStack() as stack:
+            connection = await connect(source)
+            stack.push_async_callback(connection.close)
+            replication = await connect(source, replication=True)
+            stack.push_async_callback(replication.close)
+            identity = await identify(replication)
+            prepared = await prepare(source, cluster, connection, publisher, identity, last)
+            stream = ReplicationStream(replication, source)
+            stack.push_async_callback(stream.close)
+            await _start_streaming(source, prepared, stream)
+            catalogue = PostgresCatalogue(connection, source.name, identity.database)
+            capture = _Capture(source, publisher, catalogue, stream, prepared.progress)
+            on_ready()
+            await capture.run(stop)
+    except psycopg.Error as error:
+        raise SourceLostError(
+            f"PostgreSQL failed a request of the capture of {source.name}: {str(error).strip()}"
+        ) from error
+    finally:
+        await publisher.close()
+
+
+async def _start_streaming(
+    source: PostgresSource, prepared: Preparation, stream: ReplicationStream
+) -> None:
+    """Start, waiting for the server to notice that a capture that was killed is gone."""
+    deadline = time.monotonic() + _SLOT_BUSY_TIMEOUT_S
+    attempt = 0
+    while True:
+        try:
+            await stream.start(prepared.progress.end)
+        except errors.ObjectInUse as error:
+            if time.monotonic() >= deadline:
+                state = await slot_state(prepared.connection, source)
+                pid = state.active_pid if state is not None else None
+                raise CaptureConfigError(
+                    found=f"the slot {source.slot} in use by the server process {pid}",
+                    expected="a slot that nobody else reads",
+                    mend="stop the other capture; if none runs: "
+                    f"select pg_terminate_backend({pid})",
+                ) from error
+            if attempt == 0:
+                _log.info("%s: the slot %s is still in use, waiting", source.name, source.slot)
+            pause = _SLOT_BUSY_BACKOFF_S[min(attempt, len(_SLOT_BUSY_BACKOFF_S) - 1)]
+            attempt += 1
+            await asyncio.sleep(pause)
+        else:
+            return
+
+
+class _Capture:
+    """The loop: frames to the assembly, groups to the publisher, feedback to the server."""
+
+    def __init__(
+        self,
+        source: PostgresSource,
+        publisher: Publisher,
+        catalogue: PostgresCatalogue,
+        stream: ReplicationStream,
+        progress: PostgresProgress,
+    ) -> None:
+        self._source = source
+        self._publisher = publisher
+        self._catalogue = catalogue
+        self._stream = stream
+        self._assembly = TransactionAssembly(source.name, progress)
+        self._published = progress
+        self._publishing: asyncio.Task[PostgresProgress] | None = None
+        self._received = progress.end
+        self._idle_end = progress.end
+        self._heartbeat_due = False
+        self._fed_back_at = 0.0
+        self._stopping = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until stop; what stands complete in memory then is published first."""
+        helpers = [
+            asyncio.create_task(self._send_feedback()),
+            asyncio.create_task(self._call_heartbeats()),
+            asyncio.create_task(self._await_stop(stop)),
+        ]
+        for helper in helpers:
+            helper.add_done_callback(lambda _: self._stream.wake())
+        try:
+            while not await self._turn():
+                for helper in helpers:
+                    if helper.done():
+                        helper.result()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            if self._publishing is not None:
+                self._publishing.cancel()
+                await asyncio.gather(self._publishing, return_exceptions=True)
+
+    async def _turn(self) -> bool:
+        """One round of reading and handing over; whether capture has stopped."""
+        dry = await self._read_slice()
+        await self._settle(wait=self._assembly.is_full)
+        if self._publishing is None:
+            self._publish_what_is_ready(dry=dry)
+        if self._stopping and self._publishing is None:
+            self._feed_back()
+            return True
+        if dry:
+            await self._stream.wait()
+        else:
+            await asyncio.sleep(0)
+        return False
+
+    async def _read_slice(self) -> bool:
+        """Handle what has arrived, within bounds; whether nothing more is there."""
+        assembly, stream = self._assembly, self._stream
+        if self._stopping:
+            return True
+        assembly.set_clock(time.time_ns() // 1_000_000)
+        for _ in range(_SLICE_FRAMES):
+            if assembly.is_full:
+                return False
+            frame = stream.read()
+            if frame is None:
+                return True
+            if frame[0] == LOG_DATA:
+                relation = assembly.feed(frame[LOG_DATA_START:])
+                if relation is not None:
+                    assembly.define(await self._catalogue.encoder(relation))
+            elif frame[0] == KEEPALIVE:
+                self._keepalive(frame)
+        return False
+
+    def _keepalive(self, frame: bytes) -> None:
+        keepalive = decode_keepalive(frame)
+        if not self._assembly.is_open:
+            # All that was committed before this position has been sent, and so read.
+            self._idle_end = max(self._idle_end, keepalive.end)
+            self._received = max(self._received, keepalive.end)
+        if keepalive.reply_requested:
+            # A server that shuts down waits until all it has sent is confirmed.
+            self._heartbeat_due = True
+            self._feed_back()
+
+    async def _settle(self, *, wait: bool) -> None:
+        """Take note of a group that is published; `wait` for it where there is no room."""
+        task = self._publishing
+        if task is None or not (wait or task.done()):
+            return
+        self._publishing = None
+        self._published = await task
+        if time.monotonic() - self._fed_back_at > _FEEDBACK_MIN_S:
+            self._feed_back()
+
+    def _publish_what_is_ready(self, *, dry: bool) -> None:
+        assembly = self._assembly
+        if not assembly.is_empty and (assembly.is_full or (dry and not assembly.is_open)):
+            group, progress = assembly.take()
+            self._publish(group, progress)
+            return
+        if assembly.is_open or not assembly.is_empty or not self._heartbeat_due:
+            return
+        self._heartbeat_due = False
+        end = max(self._idle_end, assembly.progress.end)
+        if end > self._published.end:
+            at = assembly.progress
+            # A transaction published in part is still to come: its ordinal must not be forgotten.
+            ordinal = at.ordinal if end <= at.commit else None
+            progress = replace(at, end=end, ordinal=ordinal, gap=None)
+            assembly.advance(progress)
+            self._publish(ChangeGroup(), progress)
+
+    def _publish(self, group: ChangeGroup, progress: PostgresProgress) -> None:
+        async def publish() -> PostgresProgress:
+            await self._publisher.publish(group, progress.encode())
+            return progress
+
+        self._publishing = asyncio.create_task(publish())
+        self._publishing.add_done_callback(lambda _: self._stream.wake())
+
+    def _feed_back(self) -> None:
+        received = max(self._received, self._published.end)
+        self._stream.send_status(received, self._published.end, time.time_ns() // 1_000)
+        self._fed_back_at = time.monotonic()
+
+    async def _send_feedback(self) -> None:
+        while True:
+            self._feed_back()
+            await asyncio.sleep(_FEEDBACK_S)
+
+    async def _call_heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(self._source.heartbeat_s)
+            self._heartbeat_due = True
+            self._stream.wake()
+
+    async def _await_stop(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._stopping = True
+        self._stream.wake()

@@ -1,0 +1,61 @@
+"""What the catalogue tells of the tables in the log: their record key and their types.
+
+Asked when a Relation message announces a table, on a connection of its own. It answers for now,
+the log speaks of then: a type dropped since is encoded as text, and a primary key made since
+(REPLICA IDENTITY FULL) becomes the record key.
+"""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+from cdc.pgoutput import Relation
+from cdc.postgres_source import Connection
+from cdc.row_encoder import RowEncoder
+from events.values.types import TypeCatalogue, TypeRow
+
+_TYPES: LiteralString = """
+    select oid::bigint, typtype::text, typbasetype::bigint, typelem::bigint,
+           typcategory::text, typdelim::text
+    from pg_catalog.pg_type where oid = any(%s::oid[])
+"""
+_PRIMARY_KEY: LiteralString = """
+    select a.attname::text
+    from pg_catalog.pg_index i
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+    where i.indrelid = %s::oid and i.indisprimary
+"""
+
+
+class PostgresCatalogue:
+    """Encoders for relations, over one connection."""
+
+    def __init__(self, connection: Connection, source: str, database: str) -> None:
+        self._connection = connection
+        self._source = source
+        self._database = database
+        self._types = TypeCatalogue()
+
+    async def encoder(self, relation: Relation) -> RowEncoder:
+        """The encoder of a relation's rows."""
+        type_oids = [column.type_oid for column in relation.columns]
+        await self._learn(type_oids)
+        encoders = [self._types.encoder(oid) for oid in type_oids]
+        keys = await self._key_columns(relation)
+        return RowEncoder(self._source, self._database, relation, keys, encoders)
+
+    async def _learn(self, type_oids: list[int]) -> None:
+        asked: set[int] = set()
+        while missing := self._types.unknown(type_oids) - asked:
+            asked |= missing
+            cursor = await self._connection.execute(_TYPES, (sorted(missing),))
+            self._types.add([TypeRow(*row) for row in await cursor.fetchall()])
+
+    async def _key_columns(self, relation: Relation) -> list[str]:
+        if relation.replica_identity in "di":
+            # What the log's old rows tell is the only key that deletes can be written under.
+            return [column.name for column in relation.columns if column.is_key]
+        cursor = await self._connection.execute(_PRIMARY_KEY, (relation.oid,))
+        primary: list[str] = [row[0] for row in await cursor.fetchall()]
+        published = {column.name for column in relation.columns}
+        return primary if published.issuperset(primary) else []

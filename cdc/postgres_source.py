@@ -1,0 +1,131 @@
+"""A PostgreSQL database that is captured, and connections to it with errors that say the mend."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+
+from cdc.errors import CaptureConfigError
+from events.values import SESSION_SETTINGS
+
+Connection: TypeAlias = "psycopg.AsyncConnection[TupleRow]"
+
+_CONNECT_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSource:
+    """One database, its slot and publication.
+
+    `tables` are globs over `schema.table`, none for all tables. `on_gap` says whether capture
+    goes on where changes were lost. `keyless_full`: tables without a primary key get REPLICA
+    IDENTITY FULL (where the role is a superuser), since UPDATE and DELETE on them would otherwise
+    fail in the application as soon as they are published.
+    """
+
+    name: str
+    dsn: str
+    slot: str
+    publication: str
+    tables: tuple[str, ...] = ()
+    on_gap: Literal["stop", "continue"] = "stop"
+    heartbeat_s: float = 10.0
+    keyless_full: bool = True
+
+    def wants(self, schema: str, table: str) -> bool:
+        """Whether a table is to be captured."""
+        name = f"{schema}.{table}"
+        return not self.tables or any(fnmatch.fnmatchcase(name, glob) for glob in self.tables)
+
+    @property
+    def setting(self) -> str:
+        """Where it stands in the configuration, for errors."""
+        return f"[sources.{self.name}] of rowcast.toml"
+
+
+async def connect(source: PostgresSource, *, replication: bool = False) -> Connection:
+    """A connection in autocommit with the settings that the text forms of values need.
+
+    Raises CaptureConfigError where there is none to be had.
+    """
+    try:
+        parts = conninfo_to_dict(source.dsn)
+    except psycopg.ProgrammingError as error:
+        raise CaptureConfigError(
+            found=f"a dsn that PostgreSQL's client cannot read ({_first_line(error)})",
+            expected="postgresql://user:password@host:port/database",
+            mend=f"set dsn in {source.setting}",
+        ) from error
+    settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
+    options = f"{parts.get('options') or ''} {settings}".strip()
+    more = {"replication": "database"} if replication else {}
+    try:
+        conninfo = make_conninfo(
+            source.dsn,
+            options=options,
+            application_name=f"rowcast-{source.name}",
+            connect_timeout=parts.get("connect_timeout") or _CONNECT_TIMEOUT_S,
+            **more,
+        )
+        return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise _connect_error(source, parts, error) from error
+
+
+def _connect_error(
+    source: PostgresSource, parts: dict[str, str | int | None], error: psycopg.Error
+) -> CaptureConfigError:
+    place = (
+        f"PostgreSQL at {parts.get('host') or 'the default host'}:{parts.get('port') or 5432}, "
+        f"database {parts.get('dbname')!r}, role {parts.get('user')!r}"
+    )
+    text = str(error)
+    role = parts.get("user")
+    if "WAL sender" in text or "REPLICATION attribute" in text or "replication role" in text:
+        return no_replication_right(str(role))
+    for symptom, expected, mend in _CONNECT_SYMPTOMS:
+        if symptom in text:
+            return CaptureConfigError(
+                found=f"{place}: {_first_line(error)}",
+                expected=expected,
+                mend=f"{mend} (dsn in {source.setting})",
+            )
+    return CaptureConfigError(
+        found=f"{place}: {_first_line(error)}",
+        expected="a connection",
+        mend=f"check dsn in {source.setting} and that the server runs",
+    )
+
+
+_CONNECT_SYMPTOMS = (
+    ("password authentication failed", "the role's password", "correct user and password"),
+    ("no password supplied", "the role's password", "put the password into the address"),
+    ("does not exist", "a database and a role that exist", "correct the name or create it"),
+    ("Connection refused", "a server that listens there", "start it, or correct host and port"),
+    ("resolve", "a host name that resolves", "correct the host"),
+    ("translate host name", "a host name that resolves", "correct the host"),
+    ("timeout", "an answer in time", "correct host and port, or open the firewall"),
+    ("pg_hba.conf", "an entry in pg_hba.conf for this machine", "add one and reload"),
+    ("starting up", "a server that has started", "wait for its recovery to end"),
+    ("too many", "a free connection", "raise max_connections or max_wal_senders"),
+    ("max_wal_senders", "a free WAL sender", "raise max_wal_senders and restart the server"),
+)
+
+
+def no_replication_right(role: str) -> CaptureConfigError:
+    """The error for a role that may not replicate."""
+    return CaptureConfigError(
+        found=f"the role {role} without the REPLICATION attribute",
+        expected="a role that may read the write-ahead log",
+        mend=f'alter role "{role}" replication',
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

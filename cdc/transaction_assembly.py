@@ -1,0 +1,241 @@
+"""From pgoutput's messages to a group of changes and the progress after it.
+
+Counts the changes of each transaction from 1, so that the same change always has the same
+ordinal and id, and leaves out what progress says is published. Pure: the reader feeds it
+messages, gives it the encoder of each relation that is announced, and takes groups from it.
+A group ends with a transaction; only one that is larger than a group is cut.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from cdc.change_group import ChangeGroup
+from cdc.errors import SourceFormatError
+from cdc.pgoutput import (
+    Begin,
+    Commit,
+    Delete,
+    Insert,
+    LogicalMessage,
+    Relation,
+    Truncate,
+    Update,
+    decode_message,
+)
+from cdc.progress import PostgresProgress
+from cdc.row_encoder import Change, RowEncoder, TransactionBytes, envelope_end
+from events.chain import CHAIN_HEADER, Chain
+from events.errors import EventFormatError
+
+_log = logging.getLogger(__name__)
+
+CHAIN_PREFIX = "rowcast.chain"
+"""Prefix of the logical message that carries a chain for what follows in its transaction."""
+
+GROUP_RECORDS = 20_000
+GROUP_BYTES = 8 * 1024 * 1024
+_CUT_FACTOR = 2
+
+
+class TransactionAssembly:
+    """What was read and not yet taken, for one source from one progress on."""
+
+    def __init__(self, source: str, progress: PostgresProgress) -> None:
+        self._source = source
+        self._progress = progress
+        self._encoders: dict[int, RowEncoder] = {}
+        self._group = ChangeGroup()
+        self._transaction: TransactionBytes | None = None
+        self._ordinal = 0
+        self._skipped_to = 0
+        self._headers: tuple[tuple[str, bytes], ...] = ()
+        self._end = envelope_end(0)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last message stands inside a transaction."""
+        return self._transaction is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take."""
+        return not self._group
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the group should be taken before more is fed."""
+        factor = 1 if self._transaction is None else _CUT_FACTOR
+        return (
+            self._group.record_count >= factor * GROUP_RECORDS
+            or self._group.size_bytes >= factor * GROUP_BYTES
+        )
+
+    @property
+    def progress(self) -> PostgresProgress:
+        """What is published once all that was fed is."""
+        if self._transaction is None or self._ordinal == 0 or self._skipped_to == _ALL:
+            return self._progress
+        return PostgresProgress(
+            self._progress.system_id,
+            self._progress.timeline,
+            self._transaction.commit,
+            self._progress.end,
+            max(self._ordinal, self._skipped_to),
+        )
+
+    def take(self) -> tuple[ChangeGroup, PostgresProgress]:
+        """The group so far, which is then empty, and the progress after it."""
+        group, self._group = self._group, ChangeGroup()
+        return group, self.progress
+
+    def advance(self, progress: PostgresProgress) -> None:
+        """The log up to a later position holds nothing of ours; not while a transaction is open."""
+        self._progress = progress
+
+    def set_clock(self, now_ms: int) -> None:
+        """The time that the envelopes of the messages fed next bear."""
+        self._end = envelope_end(now_ms)
+
+    def define(self, encoder: RowEncoder) -> None:
+        """How rows of a relation are encoded from now on."""
+        self._encoders[encoder.relation.oid] = encoder
+
+    def feed(self, data: bytes) -> Relation | None:
+        """Take in one message; a Relation is returned, to be defined before the next message.
+
+        Raises SourceFormatError where the message cannot follow those before.
+        """
+        message = decode_message(data)
+        if type(message) is Insert:
+            self._insert(message)
+            return None
+        match message:
+            case Begin():
+                self._begin(message)
+            case Commit():
+                self._commit(message)
+            case Update():
+                self._update(message)
+            case Delete():
+                self._delete(message)
+            case Truncate():
+                self._truncate(message)
+            case LogicalMessage():
+                self._logical_message(message)
+            case Relation():
+                return message
+            case _:
+                pass
+        return None
+
+    def _begin(self, message: Begin) -> None:
+        self._transaction = TransactionBytes.of(
+            self._source, message.commit, message.xid, message.committed_us // 1_000
+        )
+        self._ordinal = 0
+        self._headers = ()
+        self._skipped_to = 0
+        if message.commit < self._progress.end:
+            # The whole transaction is published; its commit record stands before the end.
+            self._skipped_to = _ALL
+        elif message.commit == self._progress.commit and self._progress.ordinal is not None:
+            self._skipped_to = self._progress.ordinal
+
+    def _commit(self, message: Commit) -> None:
+        self._open_transaction()
+        self._transaction = None
+        if self._skipped_to != _ALL:
+            self._progress = PostgresProgress(
+                self._progress.system_id, self._progress.timeline, message.commit, message.end
+            )
+
+    def _insert(self, message: Insert) -> None:
+        transaction = self._open_transaction()
+        self._ordinal = ordinal = self._ordinal + 1
+        if ordinal <= self._skipped_to:
+            return
+        encoder = self._encoder(message.relation)
+        key, value = encoder.created(message.new, b"%d" % ordinal, transaction, self._end)
+        self._group.add(encoder.topic, key, value, self._headers, transaction.timestamp_ms)
+
+    def _update(self, message: Update) -> None:
+        transaction = self._open_transaction()
+        if self._skipped_to == _ALL:
+            return
+        encoder = self._encoder(message.relation)
+        changes = encoder.updated(
+            message.old,
+            message.new,
+            self._ordinal + 1,
+            transaction,
+            self._end,
+            old_is_full=message.old_is_full,
+        )
+        for change in changes:
+            self._add(encoder, change, transaction)
+
+    def _delete(self, message: Delete) -> None:
+        transaction = self._open_transaction()
+        if self._skipped_to == _ALL:
+            return
+        encoder = self._encoder(message.relation)
+        change = encoder.deleted(
+            message.old,
+            self._ordinal + 1,
+            transaction,
+            self._end,
+            old_is_full=message.old_is_full,
+        )
+        self._add(encoder, change, transaction)
+
+    def _truncate(self, message: Truncate) -> None:
+        transaction = self._open_transaction()
+        if self._skipped_to == _ALL:
+            return
+        for oid in message.relations:
+            encoder = self._encoder(oid)
+            change = encoder.truncated(self._ordinal + 1, transaction, self._end)
+            self._add(encoder, change, transaction)
+
+    def _logical_message(self, message: LogicalMessage) -> None:
+        if message.prefix != CHAIN_PREFIX or not message.transactional:
+            return
+        try:
+            Chain.decode(message.content)
+        except EventFormatError as error:
+            _log.warning(
+                "a logical message with the prefix %s at %s is no chain and is ignored: %s",
+                CHAIN_PREFIX,
+                message.position,
+                error,
+            )
+            return
+        self._headers = ((CHAIN_HEADER, message.content),)
+
+    def _add(self, encoder: RowEncoder, change: Change, transaction: TransactionBytes) -> None:
+        self._ordinal += 1
+        if self._ordinal > self._skipped_to:
+            self._group.add(
+                encoder.topic,
+                change.key,
+                change.value,
+                self._headers,
+                transaction.timestamp_ms,
+            )
+
+    def _open_transaction(self) -> TransactionBytes:
+        if self._transaction is None:
+            raise SourceFormatError("found a change outside of a transaction")
+        return self._transaction
+
+    def _encoder(self, oid: int) -> RowEncoder:
+        encoder = self._encoders.get(oid)
+        if encoder is None:
+            raise SourceFormatError(
+                f"found a change of the relation {oid}, which was not announced"
+            )
+        return encoder
+
+
+_ALL = 1 << 62
