@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from bson.codec_options import CodecOptions
@@ -21,6 +22,24 @@ from cdc.mongo_deployment import MongoClient
 
 _RAW: Final = CodecOptions(document_class=RawBSONDocument)
 _AWAIT_MS: Final = 1_000
+
+
+class Pace(Enum):
+    """How events are asked for; the slower paces lead up to, and past, one that is too large.
+
+    Document, pre-image and post-image together may pass the 16 MB that MongoDB sends at once.
+    Before $changeStreamSplitLargeEvent the server then answers with an error and no event, so
+    those before are taken one by one (`SINGLE`) and the large one without its images (`BARE`).
+    """
+
+    FULL = "full"
+    SINGLE = "single"
+    BARE = "bare"
+
+    @property
+    def slower(self) -> Pace | None:
+        """What to try where this pace met an event too large."""
+        return {Pace.FULL: Pace.SINGLE, Pace.SINGLE: Pace.BARE}.get(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +56,30 @@ class Batch:
 
 
 class ChangeCursor:
-    """One change stream. Every call raises what pymongo raises."""
+    """One change stream, read at a pace. Every call raises what pymongo raises."""
 
     def __init__(self, client: MongoClient, database: str | None, *, splits_events: bool) -> None:
         self._client = client
         self._database = client[database] if database is not None else client.admin
         self._whole_deployment = database is None
         self._splits_events = splits_events
+        self.pace = Pace.FULL
         self._session: AsyncClientSession | None = None
         self._cursor_id = 0
         self._collection = ""
 
-    async def open(self, start_after: bytes | None) -> bytes:
-        """Open the stream behind a token, or now; returns the token of where it begins.
+    async def open(self, start_after: bytes | None, pace: Pace = Pace.FULL) -> Batch:
+        """Open the stream behind a token and return its first events, or open it now.
 
-        `startAfter` goes on after any token, that of an invalidate event included.
+        Now, the batch is empty and its token is where the stream begins. `startAfter` goes on
+        after any token, that of an invalidate event included; asking for events at once is what
+        makes the server look whether it still can.
         """
-        stage: dict[str, object] = {
-            "fullDocument": "whenAvailable",
-            "fullDocumentBeforeChange": "whenAvailable",
-            "showExpandedEvents": True,
-        }
+        self.pace = pace
+        stage: dict[str, object] = {"showExpandedEvents": True}
+        if pace is not Pace.BARE:
+            stage["fullDocument"] = "whenAvailable"
+            stage["fullDocumentBeforeChange"] = "whenAvailable"
         if self._whole_deployment:
             stage["allChangesForCluster"] = True
         if start_after is not None:
@@ -67,21 +89,29 @@ class ChangeCursor:
             pipeline.append({"$changeStreamSplitLargeEvent": {}})
         await self.close()
         self._session = self._client.start_session()
+        cursor: dict[str, object] = {}
+        if start_after is None:
+            cursor["batchSize"] = 0
+        elif pace is not Pace.FULL:
+            cursor["batchSize"] = 1
         answer = await self._database.command(
-            {"aggregate": 1, "pipeline": pipeline, "cursor": {"batchSize": 0}},
+            {"aggregate": 1, "pipeline": pipeline, "cursor": cursor},
             session=self._session,
             codec_options=_RAW,
         )
-        return self._read(bytes(answer.raw), "firstBatch").token
+        return self._read(bytes(answer.raw), "firstBatch")
 
     async def next(self) -> Batch:
         """The events since, empty where there were none for a second."""
+        command: dict[str, object] = {
+            "getMore": self._cursor_id,
+            "collection": self._collection,
+            "maxTimeMS": _AWAIT_MS,
+        }
+        if self.pace is not Pace.FULL:
+            command["batchSize"] = 1
         answer = await self._database.command(
-            {
-                "getMore": self._cursor_id,
-                "collection": self._collection,
-                "maxTimeMS": _AWAIT_MS,
-            },
+            command,
             session=self._session,
             codec_options=_RAW,
         )

@@ -10,7 +10,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from cdc.errors import CaptureConfigError
-from cdc.mongo_failure import explain, not_a_replica_set
+from cdc.mongo_failure import explain, not_a_replica_set, not_initiated
 
 SERVER_TIMEOUT_MS: Final = 5_000
 # Longer than a getMore may wait for events; a connection that is dead but open ends with it.
@@ -67,6 +67,8 @@ async def find_deployment(client: MongoClient, source: str) -> Deployment:
         build = await client.admin.command("buildInfo")
     except PyMongoError as error:
         raise explain(error, source) from error
+    if hello.get("isreplicaset"):  # how a member says that it has no configuration yet
+        raise not_initiated(source, f"{hello.get('info', hello)}")
     sharded = hello.get("msg") == "isdbgrid"
     if not sharded and "setName" not in hello:
         raise not_a_replica_set(source)

@@ -16,16 +16,17 @@ from pymongo.errors import (
 
 from cdc.errors import CaptureConfigError, CaptureError, SourceLostError
 
-NOT_A_REPLICA_SET: Final = 40573
+TOO_LARGE: Final = 10334
 _AUTHENTICATION_FAILED: Final = (18, 8000)
 _UNAUTHORIZED: Final = 13
+_REFUSED: Final = (*_AUTHENTICATION_FAILED, _UNAUTHORIZED)
 _GAP_CODES: Final = {
     136: "the oplog has rolled over the resume token",
     222: "the shard that the stream read from was removed",
     260: "the resume token belongs to another stream or another deployment",
     280: "the change stream cannot be resumed",
     286: "the oplog no longer reaches back to the resume token",
-    10334: "an event is larger than the 16 MB that MongoDB sends at once",
+    TOO_LARGE: "an event is larger than the 16 MB that MongoDB sends at once",
     40585: "the resume token is not in the oplog",
     40615: "the resume token is not in the oplog",
     50811: "the resume token cannot be read by this server",
@@ -57,33 +58,15 @@ def explain(error: PyMongoError, source: str) -> CaptureError:
     """The error to raise for one of pymongo's."""
     setting = f"sources.{source}.uri in rowcast.toml"
     if isinstance(error, ServerSelectionTimeoutError):
-        ghost = "RSGhost" in str(error)
+        if "RSGhost" in str(error):
+            return not_initiated(source, str(error))
         return CaptureConfigError(
-            found=(
-                f"a MongoDB server whose replica set is not initiated ({error})"
-                if ghost
-                else f"no MongoDB server that answers ({error})"
-            ),
+            found=f"no MongoDB server that answers ({error})",
             expected=f"the primary of a replica set, or a mongos, at {setting}",
-            mend=INITIATE_MEND if ghost else f"start MongoDB, or correct the address in {setting}",
+            mend=f"start MongoDB, or correct the address in {setting}",
         )
-    if isinstance(error, OperationFailure):
-        if error.code in _AUTHENTICATION_FAILED:
-            return CaptureConfigError(
-                found=f"that MongoDB refuses the user or the password ({error})",
-                expected="a user that may log in",
-                mend=f"correct user, password and authSource in {setting}",
-            )
-        if error.code == _UNAUTHORIZED:
-            return CaptureConfigError(
-                found=f"a user without the right ({error})",
-                expected="the actions find, changeStream and listCollections on what is captured "
-                "(and collMod, for pre-images)",
-                mend="grant readWrite and dbAdmin on the database, or readAnyDatabase and "
-                f"dbAdminAnyDatabase for a whole deployment, to the user of {setting}",
-            )
-        if error.code == NOT_A_REPLICA_SET:
-            return not_a_replica_set(source)
+    if isinstance(error, OperationFailure) and error.code in _REFUSED:
+        return _refused(error, setting)
     if isinstance(error, ConfigurationError):
         return CaptureConfigError(
             found=f"a URI that pymongo cannot use ({error})",
@@ -93,10 +76,35 @@ def explain(error: PyMongoError, source: str) -> CaptureError:
     return SourceLostError(f"the connection to MongoDB of {source!r} broke: {error!r}")
 
 
+def _refused(error: OperationFailure, setting: str) -> CaptureConfigError:
+    if error.code == _UNAUTHORIZED:
+        return CaptureConfigError(
+            found=f"a user without the right ({error})",
+            expected="the actions find, changeStream and listCollections on what is captured "
+            "(and collMod, for pre-images)",
+            mend="grant readWrite and dbAdmin on the database, or readAnyDatabase and "
+            f"dbAdminAnyDatabase for a whole deployment, to the user of {setting}",
+        )
+    return CaptureConfigError(
+        found=f"that MongoDB refuses the user or the password ({error})",
+        expected="a user that may log in",
+        mend=f"correct user, password and authSource in {setting}",
+    )
+
+
 def not_a_replica_set(source: str) -> CaptureConfigError:
     """The error for a single server: it keeps no oplog."""
     return CaptureConfigError(
         found=f"a MongoDB server that is no member of a replica set (source {source!r})",
         expected="a replica set or a sharded cluster, since change streams read the oplog",
         mend=INITIATE_MEND,
+    )
+
+
+def not_initiated(source: str, found: str) -> CaptureConfigError:
+    """The error for a member of a replica set that has no configuration yet."""
+    return CaptureConfigError(
+        found=f"a MongoDB server whose replica set is not initiated (source {source!r}: {found})",
+        expected="a replica set with a primary",
+        mend="run rs.initiate() once in mongosh",
     )

@@ -1,0 +1,24 @@
+"""What a user says of a MongoDB to capture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class MongoSource:
+    """A MongoDB to capture.
+
+    `database` None captures every database of the deployment; `on_gap` says whether to stop or
+    to go on from now where the oplog no longer holds what follows the progress; progress is
+    stored every `heartbeat_s` while nothing happens; `pre_images` switches
+    changeStreamPreAndPostImages on for captured collections.
+    """
+
+    name: str
+    uri: str
+    database: str | None = None
+    on_gap: Literal["stop", "continue"] = "stop"
+    heartbeat_s: float = 10.0
+    pre_images: bool = True
