@@ -50,10 +50,12 @@ _KEYLESS: LiteralString = """
           select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary))
     order by 1, 2
 """
+# The schema must not have the name that a role may have: `"$user"` stands first in search_path, so
+# every table that such a role makes would land in it.
 _TRIGGER: LiteralString = """
-create schema if not exists rowcast;
-grant usage on schema rowcast to public;
-create or replace function rowcast.keyless() returns event_trigger language plpgsql as $$
+create schema if not exists rowcast_capture;
+grant usage on schema rowcast_capture to public;
+create or replace function rowcast_capture.keyless() returns event_trigger language plpgsql as $$
 declare
     created oid;
 begin
@@ -69,12 +71,12 @@ begin
     end loop;
 end
 $$;
-comment on function rowcast.keyless() is
+comment on function rowcast_capture.keyless() is
     'Rowcast: a published table without a key needs REPLICA IDENTITY FULL to be updated';
 drop event trigger if exists rowcast_keyless;
 create event trigger rowcast_keyless on ddl_command_end
     when tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO')
-    execute function rowcast.keyless();
+    execute function rowcast_capture.keyless();
 """
 _LOCK_TIMEOUT = "3s"
 

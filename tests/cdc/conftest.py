@@ -17,6 +17,9 @@ def cluster(kafka_bootstrap: str) -> Cluster:
 
 async def _read_topic(cluster: Cluster, topic: str) -> list[ConsumerRecord]:
     # The end that read_committed sees lags behind a commit until its markers are written.
+    async with AIOKafkaConsumer(bootstrap_servers=cluster.bootstrap) as probe:
+        if topic not in await probe.topics():
+            return []
     async with AIOKafkaConsumer(topic, bootstrap_servers=cluster.bootstrap) as probe:
         ends = await probe.end_offsets(sorted(probe.assignment()))
     # Naming the topic is what makes this client look its partitions up; there is no group.
