@@ -1,0 +1,163 @@
+"""What is asked to happen for which events, and how it stands on `rowcast.definitions`.
+
+A definition names a pattern of event types, a filter and one action. Its `version` grows with
+each change; `since_ms` stays: it sees events that happened from when it was first applied on, so
+that neither history nor the events of a change's own moment are run by surprise or lost.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from events.errors import EventsError
+from events.event_type import EventPattern, check_custom_type
+from events.json_codec import encode
+from router.errors import DefinitionError
+from router.template import check_template
+from router.where import compile_where
+
+MAX_TIMEOUT_S = 900.0
+MAX_ATTEMPTS = 1_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
+
+
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a failed run is tried again: `attempts` more times, waiting longer each time."""
+
+    attempts: int = 3
+    backoff_s: float = 0.5
+    factor: float = 2.0
+    max_s: float = 60.0
+
+
+class ListenerCode(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="code"
+):
+    """Run Python in the sandbox."""
+
+    code: str
+
+
+class Webhook(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="webhook"
+):
+    """Send the event to a URL."""
+
+    url: str
+    method: Literal["POST", "PUT", "PATCH"] = "POST"
+    headers: dict[str, str] = {}
+
+
+class Emit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="emit"):
+    """Emit another event, its data and key made from a template (router.template)."""
+
+    type: str
+    data: Any = None
+    key: str | None = None
+
+
+Action: TypeAlias = ListenerCode | Webhook | Emit
+
+
+class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One listener; see docs/triggers.md for each field."""
+
+    name: str
+    on: str
+    action: Action
+    where: dict[str, Any] | None = None
+    retry: Retry = Retry()
+    ordering: Literal["key", "none"] = "key"
+    timeout_s: float = 10.0
+    memory_mb: int = 256
+    tenant: str = "default"
+    enabled: bool = True
+    recursion: int = 0
+    version: int = 0
+    since_ms: int = 0
+
+    def encode(self) -> bytes:
+        """The record's value."""
+        return encode(msgspec.to_builtins(self))
+
+
+def definition_key(name: str) -> bytes:
+    """The record's key."""
+    return encode({"listener": name})
+
+
+def decode_definition(value: bytes) -> Definition:
+    """From a record's value; raises DefinitionError where it is none."""
+    try:
+        return check_definition(msgspec.json.decode(value, type=Definition))
+    except msgspec.DecodeError as error:
+        raise DefinitionError(f"not a definition: {error}") from error
+
+
+def convert_definition(table: object, place: str) -> Definition:
+    """From a table of a file; raises DefinitionError that names the place and the mend."""
+    try:
+        return check_definition(msgspec.convert(table, Definition))
+    except msgspec.ValidationError as error:
+        raise DefinitionError(f"{place}: {explain(str(error))}") from error
+    except DefinitionError as error:
+        raise DefinitionError(f"{place}: {error}") from error
+
+
+def check_definition(definition: Definition) -> Definition:
+    """The definition itself where every field means something."""
+    if not _NAME.fullmatch(definition.name):
+        raise DefinitionError(
+            f"found the name {definition.name!r}, expected letters, digits, '_', '-' and '.', "
+            "128 at most, a letter or digit first"
+        )
+    try:
+        EventPattern.parse(definition.on)
+        if isinstance(definition.action, Emit):
+            check_custom_type(definition.action.type)
+    except EventsError as error:
+        raise DefinitionError(str(error)) from error
+    if definition.where is not None:
+        compile_where(definition.where)
+    match definition.action:
+        case Emit(data=data, key=key):
+            check_template(data)
+            check_template(key)
+        case Webhook(url=url) if not url.startswith(("http://", "https://")):
+            raise DefinitionError(f"found the url {url!r}, expected http:// or https://")
+        case _:
+            pass
+    _check_range("timeout_s", definition.timeout_s, 0.001, MAX_TIMEOUT_S)
+    _check_range("memory_mb", definition.memory_mb, 32, 4_096)
+    _check_range("retry.attempts", definition.retry.attempts, 0, MAX_ATTEMPTS)
+    _check_range("retry.backoff_s", definition.retry.backoff_s, 0, 86_400)
+    _check_range("retry.factor", definition.retry.factor, 1, 100)
+    _check_range("retry.max_s", definition.retry.max_s, 0, 86_400)
+    _check_range("recursion", definition.recursion, 0, 1_000)
+    return definition
+
+
+def explain(message: str) -> str:
+    """A validation error in the user's terms: what was found, what was expected."""
+    match = _UNKNOWN.search(message)
+    if match is None:
+        return message
+    structs: dict[str, type[msgspec.Struct]] = {"retry": Retry}
+    known = [
+        field
+        for field in structs.get(match["path"] or "", Definition).__struct_fields__
+        if field not in ("action", "version", "since_ms")
+    ]
+    near = difflib.get_close_matches(match["field"], known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"found the unknown key {match['field']!r}, expected {', '.join(known)}{hint}"
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise DefinitionError(f"found {name} = {value}, expected {low:g} to {high:g}")

@@ -1,0 +1,239 @@
+"""One event on its way to one listener, and the records that its runs leave on Kafka.
+
+Pure. All records of one attempt are written in one transaction with the offsets, so that what a
+run emitted, that it ran, and that its event is finished are one fact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from events.chain import Chain
+from events.event import Event, OutgoingEvent, make_event
+from events.event_id import emitted_id, run_id
+from events.json_codec import JsonObject, JsonValue, encode
+from events.names import encode_segment
+from events.run import RunOutcome
+from events.topic import Topics
+from router.definition import Definition
+
+MAX_RECORD_BYTES = 15 * 1024 * 1024
+"""Below the 16 MiB that our topics take, with room for headers and batch."""
+_MAX_ERROR_CHARS = 16_000
+_CYCLE_STOPPED = "system.cycle_stopped"
+_LISTENER_DEAD = "system.listener_dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event for a listener, and where the event stands."""
+
+    definition: Definition
+    event: Event
+    key: bytes | None
+    topic: str
+    partition: int
+    offset: int
+
+    @property
+    def chain(self) -> Chain:
+        """The chain of what this listener causes."""
+        return self.event.own_chain.extended(self.definition.name)
+
+    @property
+    def is_cycle(self) -> bool:
+        """Whether the listener stands in the event's chain more often than it allows."""
+        return self.event.own_chain.visits(self.definition.name) > self.definition.recursion
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingRecord:
+    """A record to write, in the partition that Java clients choose for its key."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def outcome_records(
+    delivery: Delivery,
+    outcome: RunOutcome,
+    attempt: int,
+    started_ms: int,
+    topics: Topics,
+    span: Callable[[str | None], str],
+) -> list[OutgoingRecord]:
+    """What an attempt leaves: its run record and, where it ended well, what it emitted.
+
+    `span` makes the traceparent of an emission from the cause's.
+    """
+    emitted: list[OutgoingEvent] = []
+    if outcome.status == "ok":
+        emitted = _emitted(delivery, outcome, started_ms, span)
+    listed: list[JsonValue] = [{"id": event.id, "type": event.type} for event in emitted]
+    record = _run_record(delivery, outcome, outcome.status, attempt, started_ms, listed, topics)
+    pushed = topics.push
+    return [
+        *(_outgoing(e, pushed if e.type.startswith("push.") else topics.events) for e in emitted),
+        record,
+    ]
+
+
+def refuse_too_large(records: list[OutgoingRecord]) -> str | None:
+    """Why the records of an attempt cannot be written, None where they can."""
+    for record in records:
+        size = len(record.value) + len(record.key) + sum(len(value) for _, value in record.headers)
+        if size > MAX_RECORD_BYTES:
+            return (
+                f"a record of {size:,} bytes for {record.topic}, expected {MAX_RECORD_BYTES:,} at "
+                "most; emit a reference to the data instead of the data"
+            )
+    return None
+
+
+def dead_records(
+    delivery: Delivery,
+    error: str,
+    attempts: int,
+    first_failed_ms: int,
+    now_ms: int,
+    topics: Topics,
+) -> list[OutgoingRecord]:
+    """A run given up: the dead letter, and the event that says so."""
+    event, name = delivery.event, delivery.definition.name
+    letter: JsonObject = {
+        "id": run_id(event.id, name, 0),
+        "listener": name,
+        "version": delivery.definition.version,
+        "attempts": attempts,
+        "error": error[:_MAX_ERROR_CHARS],
+        "first_failed_ms": first_failed_ms,
+        "dead_ms": now_ms,
+        "topic": delivery.topic,
+        "partition": delivery.partition,
+        "offset": delivery.offset,
+        "key": delivery.key.decode("utf-8", "replace") if delivery.key is not None else None,
+        "chain": {"root": event.own_chain.root, "path": list(event.own_chain.path)},
+        "traceparent": event.traceparent,
+        "event": event.body,
+    }
+    value = encode(letter)
+    if len(value) > MAX_RECORD_BYTES:
+        # The event itself stays where topic, partition and offset point to.
+        letter["event"] = {"id": event.id, "type": event.type}
+        value = encode(letter)
+    said = _system_event(
+        delivery,
+        _LISTENER_DEAD,
+        {"listener": name, "attempts": attempts, "error": error[-1_000:], "event": _named(event)},
+        now_ms,
+    )
+    dead = OutgoingRecord(topics.dead, encode({"listener": name}), value)
+    return [dead, _outgoing(said, topics.events)]
+
+
+def cycle_records(delivery: Delivery, now_ms: int, topics: Topics) -> list[OutgoingRecord]:
+    """A run that is not run: its record and, unless that would be a cycle itself, an event."""
+    path: list[JsonValue] = list(delivery.chain.path)
+    error = f"not run: {' -> '.join(delivery.chain.path[-20:])} would be a cycle"
+    outcome = RunOutcome(status="ok", duration_ms=0.0, error=error)
+    records = [_run_record(delivery, outcome, "cycle_stopped", 1, now_ms, [], topics)]
+    if delivery.event.type != _CYCLE_STOPPED:
+        data: JsonObject = {
+            "listener": delivery.definition.name,
+            "path": path,
+            "event": _named(delivery.event),
+        }
+        stopped = _system_event(delivery, _CYCLE_STOPPED, data, now_ms)
+        records.append(_outgoing(stopped, topics.events))
+    return records
+
+
+def _emitted(
+    delivery: Delivery,
+    outcome: RunOutcome,
+    now_ms: int,
+    span: Callable[[str | None], str],
+) -> list[OutgoingEvent]:
+    event, name = delivery.event, delivery.definition.name
+    wanted = [(one.type, one.data, one.key) for one in outcome.emissions]
+    wanted += [(push_type(one.channel), one.data, one.channel) for one in outcome.pushes]
+    return [
+        make_event(
+            event_id=emitted_id(event.id, name, step),
+            event_type=event_type,
+            data=data,
+            ts_ms=now_ms,
+            key=key,
+            chain=delivery.chain,
+            traceparent=span(event.traceparent),
+            cause={"event": event.id, "listener": name},
+        )
+        for step, (event_type, data, key) in enumerate(wanted, 1)
+    ]
+
+
+def push_type(channel: str) -> str:
+    """The event type of a channel's messages."""
+    return ".".join(("push", *(encode_segment(part) for part in channel.split(".") if part)))
+
+
+def _run_record(
+    delivery: Delivery,
+    outcome: RunOutcome,
+    status: str,
+    attempt: int,
+    started_ms: int,
+    emitted: list[JsonValue],
+    topics: Topics,
+) -> OutgoingRecord:
+    event, definition = delivery.event, delivery.definition
+    run: JsonObject = {
+        "id": run_id(event.id, definition.name, attempt),
+        "listener": definition.name,
+        "version": definition.version,
+        "status": status,
+        "attempt": attempt,
+        "started_ms": started_ms,
+        "duration_ms": round(outcome.duration_ms, 3),
+        "error": outcome.error[-_MAX_ERROR_CHARS:] if outcome.error else None,
+        "event": {
+            **_named(event),
+            "topic": delivery.topic,
+            "partition": delivery.partition,
+            "offset": delivery.offset,
+        },
+        "emitted": emitted,
+        "logs": [
+            {"level": line.level, "message": line.message, "fields": line.fields}
+            for line in outcome.logs
+        ],
+        "root": event.own_chain.root,
+        "path": list(delivery.chain.path),
+    }
+    return OutgoingRecord(topics.runs, encode({"listener": definition.name}), encode(run))
+
+
+def _system_event(
+    delivery: Delivery, event_type: str, data: JsonObject, now_ms: int
+) -> OutgoingEvent:
+    name = delivery.definition.name
+    return make_event(
+        event_id=emitted_id(delivery.event.id, f"{name}#{event_type}", 1),
+        event_type=event_type,
+        data=data,
+        ts_ms=now_ms,
+        key=name,
+        chain=delivery.chain,
+        cause={"event": delivery.event.id, "listener": name},
+    )
+
+
+def _named(event: Event) -> JsonObject:
+    return {"id": event.id, "type": event.type}
+
+
+def _outgoing(event: OutgoingEvent, topic: str) -> OutgoingRecord:
+    return OutgoingRecord(topic, event.key, event.value, event.headers)

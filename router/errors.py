@@ -1,0 +1,32 @@
+"""The room's exceptions; their tree is drawn in the package's docstring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from router.definition import Definition
+
+
+class RouterError(Exception):
+    """Routing cannot go on as asked."""
+
+
+class DefinitionError(RouterError):
+    """A definition that means nothing."""
+
+
+class WhereError(DefinitionError):
+    """A filter that means nothing."""
+
+
+class ListenerSyntaxError(DefinitionError):
+    """Code that this Python cannot read; `definition` is what it would be if another can."""
+
+    def __init__(self, message: str, definition: Definition) -> None:
+        super().__init__(message)
+        self.definition = definition
+
+
+class RoutingStoppedError(RouterError):
+    """Kafka failed or another router took over; all that matters is on Kafka, start again."""

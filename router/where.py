@@ -1,0 +1,207 @@
+"""`where`: a filter on any field of an event, in the style of EventBridge's patterns.
+
+    { after = { status = ["paid", "shipped"], total = [{ numeric = [">=", 100] }] } }
+
+An object is fields that must all match. A list is alternatives of one field: a literal (a scalar
+alone stands for a list of one), or one of
+
+    {prefix: "a"} {suffix: "z"} {wildcard: "a*z"} {"equals-ignore-case": "Paid"}
+    {numeric: [">", 0, "<=", 5]}   also of numbers that stand as text, as `numeric` columns do
+    {"anything-but": [...]} or {"anything-but": {prefix: "a"}}
+    {exists: true | false}
+
+`"$or": [{...}, {...}]` among the fields matches if one of its objects does. A field that holds a
+list matches if one of its elements does (`changed = ["status"]`). A field that is not there
+matches only `exists: false`; null is a literal.
+Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Final, TypeAlias, cast
+
+from events.json_codec import JsonObject, JsonValue
+from router.errors import WhereError
+
+Predicate: TypeAlias = Callable[[JsonObject], bool]
+_Test: TypeAlias = "Callable[[JsonValue | _Missing], bool]"
+
+_COMPARE: dict[str, Callable[[Decimal, Decimal], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    "=": operator.eq,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+_OPERATORS = (
+    "prefix",
+    "suffix",
+    "wildcard",
+    "equals-ignore-case",
+    "numeric",
+    "anything-but",
+    "exists",
+)
+
+
+class _Missing:
+    """The value of a field that is not there."""
+
+
+_MISSING: Final = _Missing()
+
+
+def compile_where(where: object, path: str = "where") -> Predicate:
+    """The filter as a function of an event's JSON.
+
+    Raises WhereError that names the path of what means nothing.
+    """
+    if not isinstance(where, dict):
+        raise WhereError(f"found {where!r} at {path}, expected a table of fields")
+    tests: list[Predicate] = []
+    for name, wanted in cast("dict[str, object]", where).items():
+        place = f"{path}.{name}"
+        if name == "$or":
+            tests.append(_any_of(wanted, place))
+        elif isinstance(wanted, dict):
+            tests.append(_within(name, compile_where(cast("object", wanted), place)))
+        else:
+            tests.append(_field(name, _alternatives(wanted, place)))
+    return lambda event: all(test(event) for test in tests)
+
+
+def _any_of(wanted: object, path: str) -> Predicate:
+    if not isinstance(wanted, list) or not wanted:
+        raise WhereError(f"found {wanted!r} at {path}, expected a list of tables")
+    parts = [
+        compile_where(part, f"{path}[{index}]")
+        for index, part in enumerate(cast("list[object]", wanted))
+    ]
+    return lambda event: any(part(event) for part in parts)
+
+
+def _within(name: str, inner: Predicate) -> Predicate:
+    def test(event: JsonObject) -> bool:
+        value = event.get(name)
+        # `exists: false` below a row that is not there holds, as for any field that is missing.
+        return inner(value if isinstance(value, dict) else {})
+
+    return test
+
+
+def _field(name: str, tests: list[_Test]) -> Predicate:
+    def test(event: JsonObject) -> bool:
+        value = event.get(name, _MISSING)
+        if isinstance(value, list):
+            return any(one(item) for item in value for one in tests) or any(
+                one(value) for one in tests
+            )
+        return any(one(value) for one in tests)
+
+    return test
+
+
+def _alternatives(wanted: object, path: str) -> list[_Test]:
+    choices = cast("list[object]", wanted) if isinstance(wanted, list) else [wanted]
+    if not choices:
+        raise WhereError(f"found an empty list at {path}, expected at least one alternative")
+    return [_alternative(choice, path) for choice in choices]
+
+
+def _alternative(choice: object, path: str) -> _Test:
+    if not isinstance(choice, dict):
+        return _literal(choice, path)
+    table = cast("dict[str, object]", choice)
+    if len(table) != 1 or next(iter(table)) not in _OPERATORS:
+        raise WhereError(
+            f"found {table!r} at {path}, expected a literal or one of {', '.join(_OPERATORS)}"
+        )
+    ((name, argument),) = table.items()
+    return _operator(name, argument, f"{path}.{name}")
+
+
+def _operator(name: str, argument: object, path: str) -> _Test:
+    match name:
+        case "exists":
+            if not isinstance(argument, bool):
+                raise WhereError(f"found {argument!r} at {path}, expected true or false")
+            return lambda value: (value is not _MISSING) == argument
+        case "numeric":
+            return _numeric(argument, path)
+        case "anything-but":
+            return _anything_but(argument, path)
+        case _:
+            if not isinstance(argument, str):
+                raise WhereError(f"found {argument!r} at {path}, expected a text")
+            return _of_text(name, argument)
+
+
+def _of_text(name: str, argument: str) -> _Test:
+    match name:
+        case "prefix":
+            return lambda value: isinstance(value, str) and value.startswith(argument)
+        case "suffix":
+            return lambda value: isinstance(value, str) and value.endswith(argument)
+        case "equals-ignore-case":
+            folded = argument.casefold()
+            return lambda value: isinstance(value, str) and value.casefold() == folded
+        case _:
+            parts = [re.escape(part) for part in argument.split("*")]
+            expression = re.compile(".*".join(parts), re.DOTALL)
+            return lambda value: isinstance(value, str) and bool(expression.fullmatch(value))
+
+
+def _literal(wanted: object, path: str) -> _Test:
+    if not (wanted is None or isinstance(wanted, (str, int, float, bool))):
+        raise WhereError(f"found {wanted!r} at {path}, expected a text, number, boolean or null")
+    # JSON's true is not its 1, though Python's is.
+    kind = bool if isinstance(wanted, bool) else (int, float) if _is_number(wanted) else None
+    if kind is None:
+        return lambda value: value == wanted
+    if kind is bool:
+        return lambda value: value is wanted
+    return lambda value: _is_number(value) and value == wanted
+
+
+def _anything_but(argument: object, path: str) -> _Test:
+    if isinstance(argument, dict):
+        inner = [_alternative(cast("object", argument), path)]
+    else:
+        inner = _alternatives(argument, path)
+    return lambda value: value is not _MISSING and not any(test(value) for test in inner)
+
+
+def _numeric(argument: object, path: str) -> _Test:
+    parts = cast("list[object]", argument) if isinstance(argument, list) else []
+    tests: list[tuple[Callable[[Decimal, Decimal], bool], Decimal]] = []
+    for sign, bound in zip(parts[::2], parts[1::2], strict=False):
+        number = _number(bound)
+        if not isinstance(sign, str) or sign not in _COMPARE or number is None:
+            break
+        tests.append((_COMPARE[sign], number))
+    if not tests or len(tests) * 2 != len(parts):
+        raise WhereError(f'found {argument!r} at {path}, expected a list such as [">", 0, "<=", 5]')
+
+    def test(value: JsonValue | _Missing) -> bool:
+        number = _number(value)
+        return number is not None and all(compare(number, bound) for compare, bound in tests)
+
+    return test
+
+
+def _number(value: object) -> Decimal | None:
+    if not isinstance(value, str) and not _is_number(value):
+        return None
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return None if number.is_nan() else number
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
