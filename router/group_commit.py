@@ -163,7 +163,7 @@ class GroupCommit:
         await self._producer.begin_transaction()
         written = [
             await self._producer.send(
-                record.topic, record.value, record.key, headers=record.headers
+                record.topic, record.value, record.key, headers=list(record.headers)
             )
             for record in records
         ]

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.mongo import EmbeddedMongo
@@ -20,6 +21,10 @@ from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.server import EmbeddedServer
 
 START_LIMIT_S = 90.0
+
+# How long an example takes depends on who else uses the machine; no test is about that.
+settings.register_profile("rowcast", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rowcast")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -41,7 +41,7 @@ class AIOKafkaProducer:
         key: bytes | None = ...,
         partition: int | None = ...,
         timestamp_ms: int | None = ...,
-        headers: Sequence[tuple[str, bytes]] | None = ...,
+        headers: list[tuple[str, bytes]] | None = ...,
     ) -> Awaitable[RecordMetadata]: ...
     async def send_and_wait(
         self,
@@ -50,7 +50,7 @@ class AIOKafkaProducer:
         key: bytes | None = ...,
         partition: int | None = ...,
         timestamp_ms: int | None = ...,
-        headers: Sequence[tuple[str, bytes]] | None = ...,
+        headers: list[tuple[str, bytes]] | None = ...,
     ) -> RecordMetadata: ...
     def create_batch(self) -> BatchBuilder: ...
     async def send_batch(
