@@ -13,7 +13,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import psycopg
 from psycopg import errors
@@ -223,12 +222,7 @@ class _Capture:
         self._heartbeat_due = False
         end = max(self._idle_end, assembly.progress.end)
         if end > self._published.end:
-            at = assembly.progress
-            # A transaction published in part is still to come: its ordinal must not be forgotten.
-            ordinal = at.ordinal if end <= at.commit else None
-            progress = replace(at, end=end, ordinal=ordinal, gap=None)
-            assembly.advance(progress)
-            self._publish(ChangeGroup(), progress)
+            self._publish(ChangeGroup(), assembly.advance(end))
 
     def _publish(self, group: ChangeGroup, progress: PostgresProgress) -> None:
         async def publish() -> PostgresProgress:

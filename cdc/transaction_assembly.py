@@ -9,6 +9,7 @@ A group ends with a transaction; only one that is larger than a group is cut.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from cdc.change_group import ChangeGroup
 from cdc.errors import SourceFormatError
@@ -27,6 +28,7 @@ from cdc.progress import PostgresProgress
 from cdc.row_encoder import Change, RowEncoder, TransactionBytes, envelope_end
 from events.chain import CHAIN_HEADER, Chain
 from events.errors import EventFormatError
+from events.lsn import Lsn
 
 _log = logging.getLogger(__name__)
 
@@ -89,9 +91,13 @@ class TransactionAssembly:
         group, self._group = self._group, ChangeGroup()
         return group, self.progress
 
-    def advance(self, progress: PostgresProgress) -> None:
-        """The log up to a later position holds nothing of ours; not while a transaction is open."""
-        self._progress = progress
+    def advance(self, end: Lsn) -> PostgresProgress:
+        """The progress where the log up to `end` holds nothing more; not inside a transaction."""
+        at = self._progress
+        # A transaction published in part is still to come: its ordinal must not be forgotten.
+        ordinal = at.ordinal if end <= at.commit else None
+        self._progress = replace(at, end=end, ordinal=ordinal, gap=None)
+        return self._progress
 
     def set_clock(self, now_ms: int) -> None:
         """The time that the envelopes of the messages fed next bear."""

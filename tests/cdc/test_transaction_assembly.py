@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc.change_group import ChangeGroup
+from cdc.errors import SourceFormatError
+from cdc.pgoutput import POSTGRES_EPOCH_US, Column, Relation
+from cdc.progress import PostgresProgress
+from cdc.row_encoder import RowEncoder
+from cdc.transaction_assembly import TransactionAssembly
+from events.lsn import Lsn
+from events.values.types import encoder_for
+
+RELATION = Relation(
+    16_400,
+    "public",
+    "orders",
+    "d",
+    (Column("id", True, 23, -1), Column("note", False, 25, -1)),
+)
+START = PostgresProgress("1", 1, Lsn(100), Lsn(100))
+
+
+def assembly_at(progress: PostgresProgress = START) -> TransactionAssembly:
+    assembly = TransactionAssembly("shop", progress)
+    encoders = [encoder_for(column.type_oid) for column in RELATION.columns]
+    assembly.define(RowEncoder("shop", "db", RELATION, ["id"], encoders))
+    assembly.set_clock(5)
+    return assembly
+
+
+def begin(commit: int) -> bytes:
+    return b"B" + struct.pack(">QqI", commit, 1_000_000_000 - POSTGRES_EPOCH_US, 739)
+
+
+def commit(commit: int, end: int) -> bytes:
+    return b"C" + struct.pack(">BQQq", 0, commit, end, 0)
+
+
+def value(raw: bytes) -> bytes:
+    return b"t" + struct.pack(">I", len(raw)) + raw
+
+
+def row(number: int, note: bytes = b"x") -> bytes:
+    return struct.pack(">H", 2) + value(b"%d" % number) + value(note)
+
+
+def insert(number: int) -> bytes:
+    return b"I" + struct.pack(">I", RELATION.oid) + b"N" + row(number)
+
+
+def move(old: int, new: int) -> bytes:
+    key = struct.pack(">H", 2) + value(b"%d" % old) + b"n"
+    return b"U" + struct.pack(">I", RELATION.oid) + b"K" + key + b"N" + row(new)
+
+
+def bodies(group: ChangeGroup) -> list[dict[str, Any]]:  # pyright: ignore[reportExplicitAny] - decoded JSON
+    return [
+        cast("dict[str, Any]", json.loads(record[1]))  # pyright: ignore[reportExplicitAny] - decoded JSON
+        for records in group.records.values()
+        for record in records
+    ]
+
+
+def test_an_envelope_is_as_the_design_says() -> None:
+    assembly = assembly_at()
+    for message in (begin(0x16B3748), insert(7), commit(0x16B3748, 0x16B3778)):
+        assembly.feed(message)
+    group, progress = assembly.take()
+    ((topic, ((key, raw, headers, timestamp_ms),)),) = group.records.items()
+    assert (topic, key, headers, timestamp_ms) == ("shop.public.orders", b'{"id":7}', [], 1_000_000)
+    assert json.loads(raw) == {
+        "id": "shop/00000000016B3748/1",
+        "type": "db.shop.public.orders.created",
+        "op": "c",
+        "before": None,
+        "after": {"id": 7, "note": "x"},
+        "changed": None,
+        "unavailable": [],
+        "source": {
+            "connector": "postgresql",
+            "name": "shop",
+            "db": "db",
+            "schema": "public",
+            "table": "orders",
+            "lsn": 0x16B3748,
+            "txId": 739,
+            "ts_ms": 1_000_000,
+            "snapshot": "false",
+        },
+        "transaction": {"id": f"739:{0x16B3748}", "total_order": 1},
+        "ts_ms": 5,
+    }
+    assert progress == PostgresProgress("1", 1, Lsn(0x16B3748), Lsn(0x16B3778))
+
+
+def test_a_transaction_whose_commit_begins_at_the_end_of_progress_is_not_skipped() -> None:
+    assembly = assembly_at()
+    for message in (begin(100), insert(1), commit(100, 120)):
+        assembly.feed(message)
+    assert len(bodies(assembly.take()[0])) == 1
+
+
+def test_a_published_transaction_that_comes_again_is_skipped_and_moves_nothing() -> None:
+    assembly = assembly_at(PostgresProgress("1", 1, Lsn(90), Lsn(100)))
+    for message in (begin(90), insert(1), commit(90, 100)):
+        assembly.feed(message)
+    group, progress = assembly.take()
+    assert not group
+    assert progress == PostgresProgress("1", 1, Lsn(90), Lsn(100))
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=1, max_size=6), min_size=1, max_size=5),
+    st.data(),
+)
+def test_wherever_it_is_cut_and_started_again_each_change_is_there_once(
+    transactions: list[list[bool]], data: st.DataObject
+) -> None:
+    messages: list[bytes] = []
+    for number, changes in enumerate(transactions):
+        messages.append(begin(100 + 50 * number))
+        for index, moved in enumerate(changes):
+            messages.append(move(index, index + 100) if moved else insert(index))
+        messages.append(commit(100 + 50 * number, 120 + 50 * number))
+    whole = assembly_at()
+    for message in messages:
+        whole.feed(message)
+    expected = [body["id"] for body in bodies(whole.take()[0])]
+
+    cut = data.draw(st.integers(0, len(messages)))
+    first = assembly_at()
+    for message in messages[:cut]:
+        first.feed(message)
+    published, progress = first.take()
+    again = assembly_at(progress)
+    # The server sends again every transaction whose commit record is not before the end.
+    for number, start in enumerate(i for i, m in enumerate(messages) if m[:1] == b"B"):
+        if 100 + 50 * number >= progress.end.value:
+            for message in messages[start : start + len(transactions[number]) + 2]:
+                again.feed(message)
+    rest, last = again.take()
+    assert [body["id"] for body in bodies(published) + bodies(rest)] == expected
+    assert last == whole.progress
+
+
+def test_heartbeats_between_do_not_lose_the_ordinal() -> None:
+    first = assembly_at()
+    for message in (begin(200), insert(1), insert(2)):
+        first.feed(message)
+    _, progress = first.take()
+    assert (progress.commit, progress.end, progress.ordinal) == (Lsn(200), Lsn(100), 2)
+    again = assembly_at(progress)
+    assert again.advance(Lsn(150)) == PostgresProgress("1", 1, Lsn(200), Lsn(150), 2)
+    for message in (begin(200), insert(1), insert(2), insert(3), commit(200, 220)):
+        again.feed(message)
+    assert [body["after"]["id"] for body in bodies(again.take()[0])] == [3]
+
+
+def test_a_heartbeat_past_a_cut_transaction_that_never_came_again_forgets_it() -> None:
+    again = assembly_at(PostgresProgress("1", 1, Lsn(200), Lsn(100), 2))
+    assert again.advance(Lsn(250)) == PostgresProgress("1", 1, Lsn(200), Lsn(250))
+
+
+def test_a_change_outside_of_a_transaction_is_refused() -> None:
+    with pytest.raises(SourceFormatError, match="outside of a transaction"):
+        assembly_at().feed(insert(1))
+
+
+def test_a_change_of_a_table_that_was_not_announced_is_refused() -> None:
+    assembly = TransactionAssembly("shop", START)
+    assembly.feed(begin(100))
+    with pytest.raises(SourceFormatError, match="not announced"):
+        assembly.feed(insert(1))
