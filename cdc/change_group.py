@@ -40,12 +40,13 @@ class ChangeGroup:
         timestamp_ms: int = 0,
     ) -> None:
         """Append one record; a key of None goes to partition 0."""
-        records = self.records.get(topic)
-        if records is None:
+        try:
+            records = self.records[topic]
+        except KeyError:
             records = self.records[topic] = []
         records.append((key, value, list(headers) if headers else _NO_HEADERS, timestamp_ms))
         self.record_count += 1
-        self.size_bytes += len(value) + (len(key) if key is not None else 0)
+        self.size_bytes += len(value) + (len(key) if key else 0)
         if headers:
             self.size_bytes += sum(len(name) + len(content) for name, content in headers)
 

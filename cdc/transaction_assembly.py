@@ -9,6 +9,7 @@ A group ends with a transaction; only one that is larger than a group is cut.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from cdc.change_group import ChangeGroup
@@ -17,12 +18,14 @@ from cdc.pgoutput import (
     Begin,
     Commit,
     Delete,
-    Insert,
     LogicalMessage,
     Relation,
+    Row,
     Truncate,
     Update,
     decode_message,
+    insert_reader,
+    insert_relation,
 )
 from cdc.progress import PostgresProgress
 from cdc.row_encoder import Change, RowEncoder, TransactionBytes, envelope_end
@@ -47,6 +50,7 @@ class TransactionAssembly:
         self._source = source
         self._progress = progress
         self._encoders: dict[int, RowEncoder] = {}
+        self._insert_readers: dict[int, Callable[[bytes], Row]] = {}
         self._group = ChangeGroup()
         self._transaction: TransactionBytes | None = None
         self._ordinal = 0
@@ -106,16 +110,17 @@ class TransactionAssembly:
     def define(self, encoder: RowEncoder) -> None:
         """How rows of a relation are encoded from now on."""
         self._encoders[encoder.relation.oid] = encoder
+        self._insert_readers[encoder.relation.oid] = insert_reader(len(encoder.relation.columns))
 
     def feed(self, data: bytes) -> Relation | None:
         """Take in one message; a Relation is returned, to be defined before the next message.
 
         Raises SourceFormatError where the message cannot follow those before.
         """
-        message = decode_message(data)
-        if type(message) is Insert:
-            self._insert(message)
+        if data[:1] == b"I":
+            self._insert(data)
             return None
+        message = decode_message(data)
         match message:
             case Begin():
                 self._begin(message)
@@ -156,13 +161,15 @@ class TransactionAssembly:
                 self._progress.system_id, self._progress.timeline, message.commit, message.end
             )
 
-    def _insert(self, message: Insert) -> None:
+    def _insert(self, data: bytes) -> None:
         transaction = self._open_transaction()
         self._ordinal = ordinal = self._ordinal + 1
         if ordinal <= self._skipped_to:
             return
-        encoder = self._encoder(message.relation)
-        key, value = encoder.created(message.new, b"%d" % ordinal, transaction, self._end)
+        oid = insert_relation(data)
+        encoder = self._encoder(oid)
+        row = self._insert_readers[oid](data)
+        key, value = encoder.created(row, b"%d" % ordinal, transaction, self._end)
         self._group.add(encoder.topic, key, value, self._headers, transaction.timestamp_ms)
 
     def _update(self, message: Update) -> None:

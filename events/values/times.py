@@ -19,6 +19,8 @@ def encode_timestamp(raw: bytes) -> bytes:
 
 def encode_timestamptz(raw: bytes) -> bytes:
     """`2026-11-23 08:17:59+00` -> `"2026-11-23T08:17:59.000000Z"`."""
+    if len(raw) == 29 and raw[10] == _SPACE and raw.endswith(b"+00"):
+        return b'"%bT%bZ"' % (raw[:10], raw[11:26])
     if len(raw) >= 22 and raw[10] == _SPACE and raw.endswith(b"+00"):
         fraction = (raw[20:-3] + b"000000")[:6]
         return b'"' + raw[:10] + b"T" + raw[11:19] + b"." + fraction + b'Z"'

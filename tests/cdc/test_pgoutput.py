@@ -24,6 +24,8 @@ from cdc.pgoutput import (
     TypeName,
     Update,
     decode_message,
+    insert_reader,
+    insert_relation,
 )
 from events.lsn import Lsn
 
@@ -109,6 +111,38 @@ def row(values: Row) -> bytes:
 @given(MESSAGES)
 def test_every_message_is_read_back_as_it_was_written(message: Message) -> None:
     assert decode_message(written(message)) == message
+
+
+@given(st.builds(Insert, OIDS, ROWS))
+def test_the_generated_reader_of_inserts_reads_what_the_decoder_does(message: Insert) -> None:
+    data = written(message)
+    assert insert_relation(data) == message.relation
+    assert insert_reader(len(message.new))(data) == message.new
+    assert insert_reader(len(message.new) + 1)(data) == message.new
+
+
+@given(st.builds(Insert, OIDS, ROWS), st.data())
+def test_the_generated_reader_of_inserts_refuses_what_the_decoder_does(
+    message: Insert, data: st.DataObject
+) -> None:
+    whole = written(message)
+    broken = data.draw(
+        st.one_of(
+            st.integers(5, len(whole) - 1).map(lambda cut: whole[:cut]),
+            st.binary(min_size=1, max_size=3).map(lambda more: whole + more),
+            st.tuples(st.integers(5, len(whole) - 1), st.integers(0, 255)).map(
+                lambda at: whole[: at[0]] + bytes([at[1]]) + whole[at[0] + 1 :]
+            ),
+        )
+    )
+    try:
+        expected = decode_message(broken)
+    except SourceFormatError:
+        with pytest.raises(SourceFormatError):
+            insert_reader(len(message.new))(broken)
+    else:
+        assert isinstance(expected, Insert)
+        assert insert_reader(len(message.new))(broken) == expected.new
 
 
 @given(MESSAGES, st.data())
