@@ -48,6 +48,9 @@ def connect(uri: str, source: str) -> MongoClient:
             connectTimeoutMS=SERVER_TIMEOUT_MS,
             socketTimeoutMS=_SOCKET_TIMEOUT_MS,
             retryReads=False,
+            # The getMore in flight notices a lost server; a second watch on it would only be
+            # another connection.
+            serverMonitoringMode="poll",
         )
     except (PyMongoError, ValueError) as error:
         raise CaptureConfigError(
