@@ -45,10 +45,7 @@ def connection(postgres_dsn: str) -> Iterator[Connection]:
 def exact(encoded: bytes) -> JsonValue:
     """The JSON value with numbers as their text, so that no digit is lost here."""
     orjson.loads(encoded)  # takes no NaN, which json does
-    return cast(
-        "JsonValue",
-        json.loads(encoded, parse_int=lambda text: f"#{text}", parse_float=lambda text: f"#{text}"),
-    )
+    return cast("JsonValue", json.loads(encoded, parse_int=str, parse_float=str))
 
 
 def cast_text(value: JsonValue, *, delimiter: str = ",") -> str | None:
@@ -59,7 +56,7 @@ def cast_text(value: JsonValue, *, delimiter: str = ",") -> str | None:
         case bool():
             return "true" if value else "false"
         case str():
-            return value.removeprefix("#")
+            return value
         case list():
             return "{" + delimiter.join(array_item(item, delimiter) for item in value) + "}"
         case _:
