@@ -1,0 +1,41 @@
+"""One capture as a process of its own, for tests that kill it: prints `ready` once it is."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+
+from cdc.mongo import MongoSource, capture_mongo
+from cdc.postgres import PostgresSource, capture_postgres
+from events.cluster import Cluster
+from events.topic import Topics
+
+
+def announce() -> None:
+    print("ready", flush=True)
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    name, address, scope = str(arguments.name), str(arguments.address), str(arguments.scope)
+    cluster = Cluster(str(arguments.bootstrap), Topics(str(arguments.prefix)), (name,))
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    if arguments.kind == "mongo":
+        mongo = MongoSource(name, address, scope)
+        await capture_mongo(mongo, cluster, stop=stop, on_ready=announce)
+    else:
+        postgres = PostgresSource(name, address, scope, scope, tables=(f"{scope}.*",))
+        await capture_postgres(postgres, cluster, stop=stop, on_ready=announce)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=["mongo", "postgres"])
+    for argument in ("bootstrap", "prefix", "name", "address", "scope"):
+        parser.add_argument(argument, help="scope: database, or schema, slot and publication")
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
