@@ -416,7 +416,7 @@ async def test_the_server_hears_from_us_while_kafka_is_slow(
             (end,) = await cursor.fetchone() or ("0/0",)
             release.set()
             async with asyncio.timeout(30):
-                while (await place.progress()).end < Lsn.parse(end):  # noqa: ASYNC110 - Kafka has no event to await
+                while (await place.progress()).end < Lsn.parse(end):
                     await asyncio.sleep(0.1)
         found = await place.envelopes("orders")
         assert len({body["id"] for body in found}) == len(found) == 100_000
@@ -426,9 +426,11 @@ async def test_the_server_hears_from_us_while_kafka_is_slow(
 
 async def test_topics_of_published_tables_exist_once_capture_is_ready(place: Place) -> None:
     await place.run("create table orders (id int primary key)")
-    async with capturing(place):
-        async with AIOKafkaConsumer(bootstrap_servers=place.cluster.bootstrap) as consumer:
-            assert f"{place.source.name}.public.orders" in await consumer.topics()
+    async with (
+        capturing(place),
+        AIOKafkaConsumer(bootstrap_servers=place.cluster.bootstrap) as consumer,
+    ):
+        assert f"{place.source.name}.public.orders" in await consumer.topics()
 
 
 async def test_partitions_are_published_under_their_root(place: Place) -> None:
