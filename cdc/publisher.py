@@ -94,6 +94,7 @@ class Publisher:
         try:
             batches = await self._batches(producer, group)
             await producer.begin_transaction()
+            _expect_failure_elsewhere(producer)
             await self._send(producer, batches, progress)
             await producer.commit_transaction()
         except ProducerFenced as error:
@@ -255,6 +256,18 @@ class Publisher:
             "max.message.bytes of the topic and message.max.bytes of the broker "
             f"(Rowcast writes up to {MAX_RECORD_BYTES})"
         )
+
+
+def _expect_failure_elsewhere(producer: AIOKafkaProducer) -> None:
+    """Take note of how the transaction ends, since a batch's own failure is what gets raised.
+
+    aiokafka fails the transaction's future as well, and asyncio complains of failures that
+    nobody looks at.
+    """
+    manager = producer._txn_manager  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public way to the future
+    manager.wait_for_transaction_end().add_done_callback(
+        lambda end: None if end.cancelled() else end.exception()
+    )
 
 
 def _size_bytes(record: Record) -> int:

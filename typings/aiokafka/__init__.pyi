@@ -1,5 +1,6 @@
 """The part of aiokafka 0.14 that Rowcast uses; the package ships no types."""
 
+from asyncio import Future
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -12,7 +13,11 @@ from aiokafka.structs import OffsetAndTimestamp as OffsetAndTimestamp
 from aiokafka.structs import RecordMetadata as RecordMetadata
 from aiokafka.structs import TopicPartition as TopicPartition
 
+class _TransactionManager:
+    def wait_for_transaction_end(self) -> Future[None]: ...
+
 class AIOKafkaProducer:
+    _txn_manager: _TransactionManager
     def __init__(
         self,
         *,
