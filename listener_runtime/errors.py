@@ -1,0 +1,17 @@
+"""The room's exceptions; their tree is drawn in the package's docstring."""
+
+
+class SandboxError(Exception):
+    """Something about the sandbox is not as it must be."""
+
+
+class FrameError(SandboxError):
+    """Bytes on the pipe that are no frame of the protocol."""
+
+
+class ImageError(SandboxError):
+    """The sandbox image is missing, damaged or cannot be built."""
+
+
+class HostCallError(SandboxError):
+    """A host call that is refused or failed; its message is what the guest sees."""

@@ -1,0 +1,56 @@
+"""What the sandbox is given: the image and its processes, and what host calls may reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAccess:
+    """A PostgreSQL that listeners reach as `g.db(name)`; `dsn` is of the role they work as."""
+
+    dsn: str
+
+
+@dataclass(frozen=True, slots=True)
+class MongoAccess:
+    """A MongoDB database that listeners reach as `g.db(name)`."""
+
+    uri: str
+    database: str
+
+
+DatabaseAccess: TypeAlias = PostgresAccess | MongoAccess
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """What host calls may reach.
+
+    `http_allow` holds `host:port` that g.http may call; `http_private` those of them that may lie
+    on private or loopback addresses.
+    """
+
+    databases: Mapping[str, DatabaseAccess] = field(default_factory=dict[str, DatabaseAccess])
+    http_allow: tuple[str, ...] = ()
+    http_private: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How the processes are kept.
+
+    `image` is the folder that `python -m listener_runtime.image` makes, `deno` the program,
+    `launch_prefix` what stands before it so that it dies with us; `processes` are kept ready,
+    `processes_max` is how many there may be under load.
+    """
+
+    image: Path
+    deno: Path
+    launch_prefix: tuple[str, ...] = ()
+    processes: int = 2
+    processes_max: int = 6
