@@ -22,6 +22,8 @@ from router.where import compile_where
 
 MAX_TIMEOUT_S = 900.0
 MAX_ATTEMPTS = 1_000
+KEPT_FIELDS = ("version", "since_ms")
+"""Fields that no file may set."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
 
@@ -91,16 +93,29 @@ def definition_key(name: str) -> bytes:
     return encode({"listener": name})
 
 
+def next_version(definition: Definition, before: Definition | None, now_ms: int) -> Definition:
+    """What is to stand on Kafka after `before`; `before` itself where nothing is changed."""
+    if before is None:
+        return msgspec.structs.replace(definition, version=1, since_ms=now_ms)
+    same = msgspec.structs.replace(definition, version=before.version, since_ms=before.since_ms)
+    if same == before:
+        return before
+    return msgspec.structs.replace(same, version=before.version + 1)
+
+
 def decode_definition(value: bytes) -> Definition:
     """From a record's value; raises DefinitionError where it is none."""
     try:
         return check_definition(msgspec.json.decode(value, type=Definition))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise DefinitionError(f"not a definition: {error}") from error
 
 
-def convert_definition(table: object, place: str) -> Definition:
+def convert_definition(table: dict[str, object], place: str) -> Definition:
     """From a table of a file; raises DefinitionError that names the place and the mend."""
+    for key in KEPT_FIELDS:
+        if key in table:
+            raise DefinitionError(f"{place}: found {key!r}, which Rowcast keeps itself; remove it")
     try:
         return check_definition(msgspec.convert(table, Definition))
     except msgspec.ValidationError as error:
@@ -151,7 +166,7 @@ def explain(message: str) -> str:
     known = [
         field
         for field in structs.get(match["path"] or "", Definition).__struct_fields__
-        if field not in ("action", "version", "since_ms")
+        if field not in ("action", *KEPT_FIELDS)
     ]
     near = difflib.get_close_matches(match["field"], known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""

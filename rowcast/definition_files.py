@@ -6,11 +6,11 @@ than the one there, and a file that says what is there already changes nothing.
 
 from __future__ import annotations
 
-import dataclasses
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from router.definition import Definition, decode_definition, definition_key
+from router.definition import Definition, decode_definition, definition_key, next_version
 from router.errors import DefinitionError, ListenerSyntaxError
 from router.listener_file import parse_listener_file
 from router.trigger_file import parse_trigger_file
@@ -42,12 +42,9 @@ async def apply_files(installation: Installation, paths: Sequence[Path]) -> list
     applied: list[Definition] = []
     for definition in parsed:
         before = present.get(definition.name)
-        version = before.version if before else 0
-        if before == dataclasses.replace(definition, version=version):
-            applied.append(before)
-            continue
-        newer = dataclasses.replace(definition, version=version + 1)
-        await _write(installation, newer.name, newer.encode())
+        newer = next_version(definition, before, time.time_ns() // 1_000_000)
+        if newer is not before:
+            await _write(installation, newer.name, newer.encode())
         applied.append(newer)
     return applied
 

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from router.definition import Emit, ListenerCode, Webhook, decode_definition
+from router.definition import (
+    Definition,
+    Emit,
+    ListenerCode,
+    Webhook,
+    decode_definition,
+    next_version,
+)
 from router.errors import DefinitionError, ListenerSyntaxError
 from router.listener_file import parse_listener_file
 from router.trigger_file import parse_trigger_file
@@ -55,6 +62,7 @@ def test_a_failed_run_is_tried_three_times_more_where_nothing_is_said() -> None:
         (listener("on = 'custom.x'", "x = 1\n"), r"a\.py: found no function main"),
         (listener("on = 'custom.x'", "def main(event):\n    pass\n"), r"a\.py:4: main takes 1"),
         (listener("on = 'custom.x'\nemit = {}"), "found 'emit' in a listener's block"),
+        (listener("on = 'custom.x'\nversion = 7"), r"a\.py: found 'version', which Rowcast keeps"),
     ],
 )
 def test_a_mistake_in_a_listener_file_is_named_with_its_place(text: str, expected: str) -> None:
@@ -120,3 +128,21 @@ def test_a_record_that_is_no_definition_is_refused() -> None:
     for value in (b"", b"{}", b'{"name":"a","on":"custom.x","action":{"do":"fly"}}'):
         with pytest.raises(DefinitionError, match="not a definition"):
             decode_definition(value)
+
+
+def test_a_definition_that_nests_without_end_is_refused_like_any_other() -> None:
+    deep = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+    emits = b'{"do":"emit","type":"custom.y"}'
+    value = b'{"name":"a","on":"custom.x","action":%b,"where":%b}' % (emits, deep)
+    with pytest.raises(DefinitionError, match="not a definition"):
+        decode_definition(value)
+
+
+def test_a_version_counts_changes_and_keeps_when_it_was_first_applied() -> None:
+    written = Definition("a", "custom.x", Emit("custom.y"))
+    first = next_version(written, None, 1_000)
+    assert (first.version, first.since_ms) == (1, 1_000)
+    assert next_version(written, first, 2_000) is first
+    changed = next_version(Definition("a", "custom.z", Emit("custom.y")), first, 2_000)
+    assert (changed.on, changed.version, changed.since_ms) == ("custom.z", 2, 1_000)
+    assert next_version(written, None, 3_000).since_ms == 3_000
