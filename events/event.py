@@ -45,8 +45,8 @@ class OutgoingEvent:
     headers: Headers
 
 
-def decode_event(value: bytes, headers: Iterable[tuple[str, bytes]] = ()) -> Event:
-    """The event that a record holds.
+def decode_event(value: bytes, headers: Iterable[tuple[str, bytes | None]] = ()) -> Event:
+    """The event that a record holds; Kafka allows a header without a value.
 
     Raises EventFormatError where the value is no event.
     """
@@ -62,6 +62,8 @@ def decode_event(value: bytes, headers: Iterable[tuple[str, bytes]] = ()) -> Eve
     chain: Chain | None = None
     traceparent: str | None = None
     for name, header in headers:
+        if header is None:
+            continue
         if name == CHAIN_HEADER:
             chain = Chain.decode(header)
         elif name == TRACEPARENT_HEADER:

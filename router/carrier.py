@@ -15,6 +15,7 @@ from collections.abc import Callable
 import httpx
 
 from events.cluster import Cluster
+from events.errors import EventsError
 from events.event_id import run_id
 from events.run import Emission, RunOutcome, RunRequest, Sandbox
 from router.backoff import backoff_s
@@ -60,11 +61,7 @@ class Carrier:
         for attempt in range(1, retry.attempts + 2):
             started_ms = _now_ms()
             outcome = await self._attempt_safely(delivery, attempt)
-            records = self._records(delivery, outcome, attempt, started_ms)
-            refusal = refuse_too_large(records)
-            if refusal is not None:
-                outcome = RunOutcome("failed", outcome.duration_ms, refusal)
-                records = self._records(delivery, outcome, attempt, started_ms)
+            outcome, records = self._written(delivery, outcome, attempt, started_ms)
             if outcome.status == "ok":
                 settle(delivery, records, True)
                 return
@@ -117,6 +114,21 @@ class Carrier:
                     None if key is None else str(key),
                 )
                 return RunOutcome("ok", 0.0, emissions=(emission,))
+
+    def _written(
+        self, delivery: Delivery, outcome: RunOutcome, attempt: int, started_ms: int
+    ) -> tuple[RunOutcome, list[OutgoingRecord]]:
+        """The records of an attempt; it has failed where they cannot be written."""
+        try:
+            records = self._records(delivery, outcome, attempt, started_ms)
+            refusal = refuse_too_large(records)
+        except (EventsError, TypeError) as error:
+            # Nested deeper than JSON is written, or a channel that names nothing.
+            records, refusal = [], f"what the run leaves cannot be written: {error}"
+        if refusal is None:
+            return outcome, records
+        failed = RunOutcome("failed", outcome.duration_ms, refusal)
+        return failed, self._records(delivery, failed, attempt, started_ms)
 
     def _records(
         self, delivery: Delivery, outcome: RunOutcome, attempt: int, started_ms: int

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import orjson
+
 from events.chain import Chain
 from events.event import Event, OutgoingEvent, make_event
 from events.event_id import emitted_id, run_id
@@ -103,7 +105,7 @@ def dead_records(
 ) -> list[OutgoingRecord]:
     """A run given up: the dead letter, and the event that says so."""
     event, name = delivery.event, delivery.definition.name
-    letter: JsonObject = {
+    letter: dict[str, object] = {
         "id": run_id(event.id, name, 0),
         "listener": name,
         "version": delivery.definition.version,
@@ -117,7 +119,8 @@ def dead_records(
         "key": delivery.key.decode("utf-8", "replace") if delivery.key is not None else None,
         "chain": {"root": event.own_chain.root, "path": list(event.own_chain.path)},
         "traceparent": event.traceparent,
-        "event": event.body,
+        # The event's own bytes: a number keeps its digits, and readers go deeper than writers.
+        "event": orjson.Fragment(event.raw),
     }
     value = encode(letter)
     if len(value) > MAX_RECORD_BYTES:

@@ -19,7 +19,6 @@ Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patter
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Final, TypeAlias, cast
@@ -37,6 +36,7 @@ _COMPARE: dict[str, Callable[[Decimal, Decimal], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
 }
+_DEPTH_LIMIT = 32
 _OPERATORS = (
     "prefix",
     "suffix",
@@ -55,30 +55,36 @@ class _Missing:
 _MISSING: Final = _Missing()
 
 
-def compile_where(where: object, path: str = "where") -> Predicate:
+def compile_where(where: object) -> Predicate:
     """The filter as a function of an event's JSON.
 
     Raises WhereError that names the path of what means nothing.
     """
+    return _fields(where, "where", _DEPTH_LIMIT)
+
+
+def _fields(where: object, path: str, depth: int) -> Predicate:
     if not isinstance(where, dict):
         raise WhereError(f"found {where!r} at {path}, expected a table of fields")
+    if depth == 0:
+        raise WhereError(f"found a table in more than {_DEPTH_LIMIT} others, at {path[:200]}")
     tests: list[Predicate] = []
     for name, wanted in cast("dict[str, object]", where).items():
         place = f"{path}.{name}"
         if name == "$or":
-            tests.append(_any_of(wanted, place))
+            tests.append(_any_of(wanted, place, depth - 1))
         elif isinstance(wanted, dict):
-            tests.append(_within(name, compile_where(cast("object", wanted), place)))
+            tests.append(_within(name, _fields(cast("object", wanted), place, depth - 1)))
         else:
             tests.append(_field(name, _alternatives(wanted, place)))
     return lambda event: all(test(event) for test in tests)
 
 
-def _any_of(wanted: object, path: str) -> Predicate:
+def _any_of(wanted: object, path: str, depth: int) -> Predicate:
     if not isinstance(wanted, list) or not wanted:
         raise WhereError(f"found {wanted!r} at {path}, expected a list of tables")
     parts = [
-        compile_where(part, f"{path}[{index}]")
+        _fields(part, f"{path}[{index}]", depth)
         for index, part in enumerate(cast("list[object]", wanted))
     ]
     return lambda event: any(part(event) for part in parts)
@@ -150,9 +156,27 @@ def _of_text(name: str, argument: str) -> _Test:
             folded = argument.casefold()
             return lambda value: isinstance(value, str) and value.casefold() == folded
         case _:
-            parts = [re.escape(part) for part in argument.split("*")]
-            expression = re.compile(".*".join(parts), re.DOTALL)
-            return lambda value: isinstance(value, str) and bool(expression.fullmatch(value))
+            first, *others = argument.split("*")
+            return lambda value: isinstance(value, str) and _fits(value, first, others)
+
+
+def _fits(text: str, first: str, others: list[str]) -> bool:
+    """Whether the parts of a wildcard stand in a text, the first and the last at its ends.
+
+    Each is looked for once, leftmost; a regular expression would go back for ever.
+    """
+    if not others:
+        return text == first
+    *middle, last = others
+    if len(text) < len(first) + len(last) or not (text.startswith(first) and text.endswith(last)):
+        return False
+    position, end = len(first), len(text) - len(last)
+    for part in middle:
+        found = text.find(part, position, end)
+        if found < 0:
+            return False
+        position = found + len(part)
+    return True
 
 
 def _literal(wanted: object, path: str) -> _Test:
@@ -168,11 +192,16 @@ def _literal(wanted: object, path: str) -> _Test:
 
 
 def _anything_but(argument: object, path: str) -> _Test:
-    if isinstance(argument, dict):
-        inner = [_alternative(cast("object", argument), path)]
-    else:
-        inner = _alternatives(argument, path)
-    return lambda value: value is not _MISSING and not any(test(value) for test in inner)
+    choices = cast("list[object]", argument) if isinstance(argument, list) else [argument]
+    if any(isinstance(choice, dict) and "anything-but" in choice for choice in choices):
+        raise WhereError(f"found anything-but inside of itself at {path}, expected it once")
+    inner = _alternatives(choices, path)
+    # Of a list each element is asked; that the list is none of the alternatives says nothing.
+    return lambda value: (
+        value is not _MISSING
+        and not isinstance(value, list)
+        and not any(test(value) for test in inner)
+    )
 
 
 def _numeric(argument: object, path: str) -> _Test:

@@ -143,11 +143,13 @@ def _event_line(record: ConsumerRecord, wanted: EventPattern, *, full: bool) -> 
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        "key": record.key.decode() if record.key else None,
+        "key": record.key.decode("utf-8", "replace") if record.key else None,
         "event": event.body,
     }
     for name, header in record.headers:
-        place[name] = decode_object(header) if name == CHAIN_HEADER else header.decode()
+        if header is not None:
+            is_chain = name == CHAIN_HEADER
+            place[name] = decode_object(header) if is_chain else header.decode("utf-8", "replace")
     return encode(place).decode()
 
 

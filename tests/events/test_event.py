@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.chain import Chain
+from events.chain import CHAIN_HEADER, TRACEPARENT_HEADER, Chain
 from events.errors import EventFormatError, InvalidNameError
 from events.event import decode_event, make_event
 from events.event_id import emitted_id, mongo_change_id, postgres_change_id, run_id
@@ -133,3 +133,9 @@ def test_ids_differ_exactly_where_their_causes_do(
     same = (event, listener, step) == (event_2, listener_2, step_2)
     assert (emitted_id(event, listener, step) == emitted_id(event_2, listener_2, step_2)) == same
     assert (run_id(event, listener, step) == run_id(event_2, listener_2, step_2)) == same
+
+
+def test_a_header_without_a_value_says_nothing() -> None:
+    names = (CHAIN_HEADER, TRACEPARENT_HEADER)
+    event = decode_event(b'{"id":"1","type":"custom.x"}', [(name, None) for name in names])
+    assert (event.chain, event.traceparent) == (None, None)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
@@ -145,7 +145,7 @@ class LiveInstallation:
         return found
 
     @contextlib.contextmanager
-    def websocket(self, *registrations: JsonObject) -> Generator[ClientConnection]:
+    def websocket(self, *registrations: Mapping[str, object]) -> Generator[ClientConnection]:
         """A WebSocket client, registered."""
         url = f"ws://127.0.0.1:{self.port_base}/ws?token={self.token()}"
         with connect(url, open_timeout=LIMIT_S, max_size=None) as client:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,8 @@ EVENT: JsonObject = {
         ({"after": {"status": [{"suffix": "pa"}]}}, False),
         ({"after": {"status": [{"wildcard": "p*d"}]}}, True),
         ({"after": {"status": [{"wildcard": "p.*"}]}}, False),
+        ({"after": {"status": [{"wildcard": "pa*aid"}]}}, False),
+        ({"after": {"status": [{"wildcard": "paid"}]}}, True),
         ({"after": {"status": [{"equals-ignore-case": "PAID"}]}}, True),
         ({"after": {"total": [{"numeric": [">=", 100]}]}}, True),
         ({"after": {"total": [{"numeric": [">", 0, "<", 100]}]}}, False),
@@ -44,6 +48,10 @@ EVENT: JsonObject = {
         ({"after": {"status": [{"anything-but": ["paid"]}]}}, False),
         ({"after": {"status": [{"anything-but": {"prefix": "x"}}]}}, True),
         ({"after": {"missing": [{"anything-but": ["x"]}]}}, False),
+        ({"changed": [{"anything-but": ["status"]}]}, True),
+        ({"changed": [{"anything-but": ["status", "total"]}]}, False),
+        ({"changed": [{"exists": True}]}, True),
+        ({"changed": [{"exists": False}]}, False),
         ({"after": {"gift": [1]}}, False),
         ({"after": {"gift": [True]}}, True),
         ({"after": {"stars": [True]}}, False),
@@ -71,6 +79,7 @@ MEANINGLESS: list[tuple[object, str]] = [
     ({"$or": dict[str, str]()}, r"where.\$or"),
     ({"$or": [1]}, r"where.\$or\[0\]"),
     ({"a": [{"anything-but": list[str]()}]}, "where.a.anything-but"),
+    ({"a": [{"anything-but": {"anything-but": "x"}}]}, "where.a.anything-but"),
 ]
 
 
@@ -93,3 +102,23 @@ def test_a_filter_of_literals_matches_exactly_the_rows_that_hold_them(
         for name, value in wanted.items()
     )
     assert compile_where(wanted)(dict(row)) is expected
+
+
+@given(st.text("ab", max_size=8), st.text("ab*", max_size=5))
+def test_a_wildcard_matches_what_the_same_regular_expression_matches(text: str, card: str) -> None:
+    expression = ".*".join(re.escape(part) for part in card.split("*"))
+    expected = re.fullmatch(expression, text) is not None
+    assert compile_where({"a": [{"wildcard": card}]})({"a": text}) is expected
+
+
+def test_a_wildcard_of_many_stars_does_not_go_back_for_ever() -> None:
+    wild = compile_where({"a": [{"wildcard": "*a" * 40 + "*b"}]})
+    assert not wild({"a": "a" * 100_000})
+
+
+def test_a_filter_that_nests_too_deep_to_be_asked_is_refused() -> None:
+    where: JsonObject = {"a": 1}
+    for _ in range(300):
+        where = {"a": where}
+    with pytest.raises(WhereError, match="more than 32 others"):
+        compile_where(where)

@@ -32,4 +32,4 @@ class ConsumerRecord:
     checksum: int | None
     serialized_key_size: int
     serialized_value_size: int
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
