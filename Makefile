@@ -34,9 +34,9 @@ $(STAMPS)/pyodide: infra/embedded/pyodide/package.json infra/embedded/pyodide/pa
 	@npm --prefix build/pyodide ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
 
-$(STAMPS)/sandbox: $(STAMPS)/python $(STAMPS)/pyodide $(wildcard listener_runtime/guest/*) | $(STAMPS)
+$(STAMPS)/sandbox: $(STAMPS)/python $(STAMPS)/pyodide listener_runtime/image.py listener_runtime/sandbox_command.py $(wildcard listener_runtime/guest/*) | $(STAMPS)
 	@$(SAY) '[4/4] The sandbox image into build/sandbox'
-	@$(BIN)/python -m listener_runtime.image
+	@$(BIN)/python -m listener_runtime.image build/pyodide/node_modules/pyodide build/sandbox
 	@touch $@
 
 up: install

@@ -1,0 +1,90 @@
+"""Makes the sandbox image: the folder that every sandbox process is started from.
+
+    python -m listener_runtime.image PYODIDE_FOLDER IMAGE_FOLDER
+
+The image is Pyodide's four files, the programs in guest/ and the snapshot of an interpreter that
+has already imported what listeners use. It must be made by the same Deno and Pyodide that run it.
+It is put in place whole or not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from listener_runtime.errors import ImageError
+from listener_runtime.sandbox_command import ENVIRONMENT, sandbox_command
+
+SNAPSHOT: Final = "snapshot.bin"
+PROGRAM: Final = "main.mjs"
+_PYODIDE_FILES: Final = (
+    "pyodide.mjs",
+    "pyodide.asm.mjs",
+    "pyodide.asm.wasm",
+    "python_stdlib.zip",
+)
+_GUEST: Final = Path(__file__).with_name("guest")
+_BUILD_MEMORY_MB: Final = 512
+_BUILD_LIMIT_S: Final = 120.0
+_SMALLEST_SNAPSHOT: Final = 10 * 1024 * 1024
+
+
+def make_image(deno: Path, pyodide: Path, image: Path) -> None:
+    """Build an image (about four seconds); raises ImageError with what is missing or failed."""
+    missing = [name for name in _PYODIDE_FILES if not (pyodide / name).exists()]
+    if missing:
+        raise ImageError(
+            f"found no {', '.join(missing)} in {pyodide}, expected Pyodide there; `make install` "
+            "puts it in place"
+        )
+    image.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=image.parent, prefix=".image-") as temporary:
+        new = Path(temporary) / "image"
+        shutil.copytree(_GUEST, new, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in _PYODIDE_FILES:
+            shutil.copyfile(pyodide / name, new / name)
+        (new / SNAPSHOT).write_bytes(_snapshot(deno, new))
+        shutil.rmtree(image, ignore_errors=True)
+        new.rename(image)
+
+
+def _snapshot(deno: Path, folder: Path) -> bytes:
+    command = sandbox_command(deno, folder / "build.mjs", _BUILD_MEMORY_MB)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        cwd="/",
+        env=dict(ENVIRONMENT),
+        stdin=subprocess.DEVNULL,
+        timeout=_BUILD_LIMIT_S,
+    )
+    if done.returncode != 0 or len(done.stdout) < _SMALLEST_SNAPSHOT:
+        said = done.stderr.decode("utf-8", "replace").strip()[-2_000:]
+        raise ImageError(
+            f"the snapshot was not made: exit status {done.returncode}, {len(done.stdout)} bytes, "
+            f"{said}"
+        )
+    return done.stdout
+
+
+def main(arguments: list[str]) -> int:
+    """Build the image that the arguments name, with the Deno beside this Python."""
+    if len(arguments) != 2:
+        sys.stderr.write("usage: python -m listener_runtime.image PYODIDE_FOLDER IMAGE_FOLDER\n")
+        return 64
+    pyodide, image = (Path(argument).absolute() for argument in arguments)
+    try:
+        make_image(Path(sys.executable).with_name("deno"), pyodide, image)
+    except ImageError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,151 @@
+"""What a run has said so far, within bounds, and the outcome that it makes in the end.
+
+Pure. A run that passes a bound on what has effects (emissions, pushes, result) fails with a
+message; what is only for reading (logs, output) is cut, and says that it was.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+from events.errors import EventsError
+from events.event_type import check_custom_type
+from events.json_codec import JsonValue
+from events.run import Emission, LogLine, PushMessage, RunOutcome
+from listener_runtime.frames import Done, Emit, Ending, Log, Push, checked_size
+from listener_runtime.redaction import Redaction
+
+FailureStatus: TypeAlias = Literal["failed", "timeout", "killed"]
+
+MAX_EFFECTS: Final = 10_000
+MAX_EFFECT_BYTES: Final = 8 * 1024 * 1024
+MAX_RESULT_BYTES: Final = 1024 * 1024
+MAX_LOG_LINES: Final = 1_000
+MAX_LOG_BYTES: Final = 256 * 1024
+MAX_ERROR_CHARS: Final = 16_000
+_MAX_KEY_CHARS: Final = 1_000
+_MAX_CHANNEL_CHARS: Final = 200
+
+
+class RunRecord:
+    """Collects one run's messages."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+        self._emissions: list[Emission] = []
+        self._pushes: list[PushMessage] = []
+        self._logs: list[LogLine] = []
+        self._effect_bytes = 0
+        self._log_bytes = 0
+        self._lost_lines = 0
+        self._refusal: str | None = None
+
+    def emit(self, message: Emit) -> None:
+        """Take an emission in."""
+        if self._refusal is not None:
+            return
+        try:
+            check_custom_type(message.type)
+        except EventsError as error:
+            self._refuse(f"g.emit: {error}")
+            return
+        data = self._effect("g.emit", message.data)
+        key = message.key
+        if key is not None and len(key) > _MAX_KEY_CHARS:
+            self._refuse(f"g.emit: found a key of {len(key):,} characters, expected at most 1,000")
+            return
+        self._emissions.append(Emission(message.type, data, key and self._redaction.text(key)))
+
+    def push(self, message: Push) -> None:
+        """Take a message for a channel in."""
+        if self._refusal is not None:
+            return
+        if not message.channel.strip(".") or len(message.channel) > _MAX_CHANNEL_CHARS:
+            self._refuse(
+                f"g.push: found the channel {message.channel[:50]!r}, expected a name of at most "
+                f"{_MAX_CHANNEL_CHARS} characters"
+            )
+            return
+        data = self._effect("g.push", message.data)
+        self._pushes.append(PushMessage(message.channel, data))
+
+    def log(self, message: Log) -> None:
+        """Take a line in."""
+        try:
+            size = checked_size(message.fields) + len(message.message)
+        except ValueError:
+            self._lost_lines += 1
+            return
+        fields = self._redaction.object(message.fields)
+        self._append(LogLine(message.level, self._redaction.text(message.message), fields), size)
+
+    def outcome(self, done: Done, ending: Ending, duration_ms: float) -> RunOutcome:
+        """How the run ended."""
+        for line in ending.output.splitlines():
+            self._append(LogLine("info", self._redaction.text(line)), len(line))
+        if ending.output_lost_bytes > 0:
+            note = f"{ending.output_lost_bytes:,} bytes more were printed and are lost"
+            self._logs.append(LogLine("warning", note))
+        if not done.ok:
+            return self.failure("failed", done.error or "the code failed", duration_ms)
+        result: JsonValue = self._redaction.value(done.result)
+        try:
+            size = checked_size(result)
+        except ValueError as error:
+            self._refuse(f"main returned a value that JSON cannot hold: {error}")
+        else:
+            if size > MAX_RESULT_BYTES:
+                self._refuse(
+                    f"main returned {size:,} bytes, expected {MAX_RESULT_BYTES:,} at most; emit "
+                    "or store what is larger"
+                )
+        if self._refusal is not None:
+            return self.failure("failed", self._refusal, duration_ms)
+        return RunOutcome(
+            "ok",
+            duration_ms,
+            result=result,
+            emissions=tuple(self._emissions),
+            pushes=tuple(self._pushes),
+            logs=self._all_logs(),
+        )
+
+    def failure(self, status: FailureStatus, error: str, duration_ms: float) -> RunOutcome:
+        """A run that did not end well; what it asked for is not done."""
+        text = self._redaction.text(error)[-MAX_ERROR_CHARS:]
+        return RunOutcome(status, duration_ms, text, logs=self._all_logs())
+
+    def _effect(self, what: str, data: JsonValue) -> JsonValue:
+        count = len(self._emissions) + len(self._pushes) + 1
+        if count > MAX_EFFECTS:
+            self._refuse(f"{what}: more than {MAX_EFFECTS:,} events and messages in one run")
+            return None
+        try:
+            self._effect_bytes += checked_size(data)
+        except ValueError as error:
+            self._refuse(f"{what}: found data that JSON cannot hold: {error}")
+            return None
+        if self._effect_bytes > MAX_EFFECT_BYTES:
+            self._refuse(
+                f"{what}: found {self._effect_bytes:,} bytes of data, expected at most "
+                f"{MAX_EFFECT_BYTES:,} in one run; emit a reference to the data instead"
+            )
+            return None
+        return self._redaction.value(data)
+
+    def _append(self, line: LogLine, size_bytes: int) -> None:
+        full = len(self._logs) >= MAX_LOG_LINES or self._log_bytes + size_bytes > MAX_LOG_BYTES
+        if full:
+            self._lost_lines += 1
+            return
+        self._log_bytes += size_bytes
+        self._logs.append(line)
+
+    def _all_logs(self) -> tuple[LogLine, ...]:
+        if self._lost_lines == 0:
+            return tuple(self._logs)
+        note = f"{self._lost_lines:,} lines more were written and are lost"
+        return (*self._logs, LogLine("warning", note))
+
+    def _refuse(self, reason: str) -> None:
+        self._refusal = self._refusal or reason

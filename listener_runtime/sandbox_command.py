@@ -1,0 +1,33 @@
+"""The command line of a sandbox process: Deno with every permission denied.
+
+Pure. `DENO_DIR` names a place that cannot exist, since Deno would else keep caches and
+localStorage in the home directory, flags or no flags.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+ENVIRONMENT: Final = {"NO_COLOR": "1", "DENO_DIR": "/dev/null/x"}
+"""The whole of it."""
+
+PAGE_BYTES: Final = 64 * 1024
+_MIB: Final = 1024 * 1024
+
+_DENIED: Final = ("read", "net", "run", "write", "env", "ffi", "sys", "import")
+
+
+def sandbox_command(deno: Path, program: Path, memory_mb: int) -> tuple[str, ...]:
+    """Run a program of the image; `memory_mb` caps WebAssembly memory, whatever the guest does."""
+    pages = memory_mb * _MIB // PAGE_BYTES
+    v8 = f"--disallow-code-generation-from-strings,--wasm-max-mem-pages={pages}"
+    return (
+        str(deno),
+        "run",
+        *("--no-prompt", "--no-remote", "--no-npm", "--cached-only", "--no-config", "--no-lock"),
+        *("--no-check", "--no-code-cache", "--unstable-raw-imports", "--quiet"),
+        *(f"--deny-{permission}" for permission in _DENIED),
+        f"--v8-flags={v8}",
+        str(program),
+    )

@@ -1,0 +1,143 @@
+"""One sandbox process: started, spoken to in frames, killed.
+
+It never ends politely: at its time limit, after garbage or when nobody needs it, it is killed and
+reaped. What it wrote to stderr is kept for the reason of an unexpected end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+from typing import Final
+
+from listener_runtime.errors import FrameError, ImageError
+from listener_runtime.frames import LENGTH_BYTES, Said, Started, decode_frame, decode_length
+from listener_runtime.image import PROGRAM
+from listener_runtime.sandbox_command import ENVIRONMENT, sandbox_command
+from listener_runtime.settings import PoolSettings
+
+_START_LIMIT_S: Final = 60.0
+_MIB: Final = 1024 * 1024
+_DATA_LIMIT_BYTES: Final = 1024 * _MIB
+_STREAM_LIMIT_BYTES: Final = 256 * 1024
+_STDERR_KEPT_BYTES: Final = 4_096
+
+
+class ProcessEndedError(Exception):
+    """The process ended by itself; the message says how."""
+
+
+class SandboxProcess:
+    """A process that is ready for runs. `memory_mb` is the most that its guest may ever use."""
+
+    def __init__(self, process: asyncio.subprocess.Process, memory_mb: int) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise ValueError("expected a process with pipes")
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+        self._stderr = b""
+        self._reading_stderr = asyncio.create_task(self._keep_stderr(process.stderr))
+        self.memory_mb = memory_mb
+        self.tenant: str | None = None
+        self.pristine_bytes = 0
+        self.heap_bytes = 0
+
+    @classmethod
+    async def start(cls, settings: PoolSettings, memory_mb: int) -> SandboxProcess:
+        """Start one and wait until it is restored (a third of a second).
+
+        Raises ImageError where it does not get ready.
+        """
+        program = settings.image / PROGRAM
+        process = await asyncio.create_subprocess_exec(
+            *settings.launch_prefix,
+            *sandbox_command(settings.deno, program, memory_mb),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(ENVIRONMENT),
+            cwd="/",
+            limit=_STREAM_LIMIT_BYTES,
+            start_new_session=True,
+        )
+        sandbox = cls(process, memory_mb)
+        try:
+            sandbox._limit_resources()
+            async with asyncio.timeout(_START_LIMIT_S):
+                sandbox.pristine_bytes = sandbox.heap_bytes = await sandbox._started()
+        except (ProcessEndedError, FrameError, TimeoutError) as error:
+            await sandbox.kill()
+            reason = error if str(error) else "it did not get ready"
+            raise ImageError(
+                f"a sandbox process of {settings.image} did not start: {reason}. Build the image "
+                "again: rm -rf build/sandbox build/stamps/sandbox; make install"
+            ) from error
+        except BaseException:
+            await sandbox.kill()
+            raise
+        return sandbox
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended, as far as is known."""
+        return self._process.returncode is None
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame; what is lost since the process is gone shows when it is next read."""
+        if not self._stdin.is_closing():
+            self._stdin.write(frame)
+
+    async def receive(self) -> Started | Said:
+        """The next frame; raises FrameError for garbage, ProcessEndedError at its end."""
+        try:
+            prefix = await self._stdout.readexactly(LENGTH_BYTES)
+            payload = await self._stdout.readexactly(decode_length(prefix))
+        except asyncio.IncompleteReadError as error:
+            raise ProcessEndedError(await self._how_it_ended()) from error
+        return decode_frame(payload)
+
+    async def kill(self) -> None:
+        """End it now, and wait until it is gone."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        await self._process.wait()
+        self._stdin.close()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await self._reading_stderr
+
+    async def _started(self) -> int:
+        """Bytes of its memory, once it is ready."""
+        first = await self.receive()
+        if not isinstance(first, Started):
+            raise FrameError("found a run's frame before the process was ready")
+        return first.heap_bytes
+
+    def _limit_resources(self) -> None:
+        # What WebAssembly's own cap does not bound: JavaScript's heap, files, core dumps.
+        extra = max(0, self.memory_mb - 256) * _MIB
+        data = _DATA_LIMIT_BYTES + extra
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(self.pid, resource.RLIMIT_DATA, (data, data))
+            resource.prlimit(self.pid, resource.RLIMIT_CORE, (0, 0))
+            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (0, 0))
+
+    async def _how_it_ended(self) -> str:
+        status = await self._process.wait()
+        await asyncio.wait((self._reading_stderr,), timeout=1)
+        said = self._stderr.decode("utf-8", "replace").strip().splitlines()
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        return f"{how}: {said[0][:500]}" if said else how
+
+    async def _keep_stderr(self, stderr: asyncio.StreamReader) -> None:
+        while chunk := await stderr.read(_STDERR_KEPT_BYTES):
+            # The first words name the cause; a flood after them is read and dropped.
+            self._stderr += chunk[: _STDERR_KEPT_BYTES - len(self._stderr)]

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from infra import artifacts
+from infra.process import launch_prefix
+from listener_runtime.pool import SandboxPool
+from listener_runtime.settings import HostSettings, PoolSettings
+
+
+def pool_settings(processes: int = 2, processes_max: int = 4) -> PoolSettings:
+    return PoolSettings(
+        image=artifacts.sandbox_image(),
+        deno=artifacts.deno(),
+        launch_prefix=launch_prefix(),
+        processes=processes,
+        processes_max=processes_max,
+    )
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[SandboxPool]:
+    """A pool without databases, of at most four processes."""
+    pool = SandboxPool(pool_settings(), HostSettings(secrets={"API_KEY": "hunter22"}))
+    await pool.start()
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def single() -> AsyncIterator[SandboxPool]:
+    """A pool of exactly one process, so that each run follows the one before it in there."""
+    pool = SandboxPool(pool_settings(1, 1), HostSettings())
+    await pool.start()
+    yield pool
+    await pool.close()

@@ -1,0 +1,147 @@
+"""What a listener's code meets inside the sandbox."""
+
+from __future__ import annotations
+
+import pytest
+
+from events.run import Emission, PushMessage
+from listener_runtime.pool import SandboxPool
+from tests.listener_runtime.sandbox_runs import result, run
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+
+async def test_main_gets_the_event_and_its_result_is_the_outcome(pool: SandboxPool) -> None:
+    code = "async def main(event, g):\n    return {'twice': event['n'] * 2, 'text': 'é\\u2028'}"
+    assert await result(pool, code, {"n": 21}) == {"twice": 42, "text": "é\u2028"}
+
+
+async def test_main_may_be_a_plain_function_that_emits_pushes_and_logs(pool: SandboxPool) -> None:
+    outcome = await run(
+        pool,
+        """
+        def main(event, g):
+            g.emit("custom.a", {"n": 1}, key=7)
+            g.push("orders", [1])
+            g.log("seen", n=1)
+            g.log.warning("odd")
+            print("printed")
+            return g.secrets.get("API_KEY") == "hunter" + "22"
+        """,
+    )
+    assert outcome.result is True
+    assert outcome.emissions == (Emission("custom.a", {"n": 1}, "7"),)
+    assert outcome.pushes == (PushMessage("orders", [1]),)
+    assert [(line.level, line.message, line.fields) for line in outcome.logs] == [
+        ("info", "seen", {"n": 1}),
+        ("warning", "odd", {}),
+        ("info", "printed", {}),
+    ]
+
+
+async def test_emit_push_and_secrets_may_be_awaited(pool: SandboxPool) -> None:
+    code = """
+    async def main(event, g):
+        await g.emit("custom.a")
+        await g.push("c")
+        return [g.event_chain, g.attempt, (await g.secrets.get("API_KEY"))[:3]]
+    """
+    assert await result(pool, code) == [{"root": "root", "path": ["before"]}, 1, "hun"]
+
+
+async def test_a_mistake_is_told_with_the_lines_of_the_listener_and_no_others(
+    pool: SandboxPool,
+) -> None:
+    outcome = await run(
+        pool,
+        """
+        async def deeper(event):
+            return event["missing"]
+
+        async def main(event, g):
+            await g.emit("custom.never")
+            return await deeper(event)
+        """,
+        {},
+    )
+    assert outcome.status == "failed"
+    assert outcome.emissions == ()
+    assert outcome.error is not None
+    assert outcome.error.splitlines() == [
+        "Traceback (most recent call last):",
+        '  File "listener.py", line 7, in main',
+        "    return await deeper(event)",
+        "           ^^^^^^^^^^^^^^^^^^^",
+        '  File "listener.py", line 3, in deeper',
+        '    return event["missing"]',
+        "           ~~~~~^^^^^^^^^^^",
+        "KeyError: 'missing'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def main(event, g)\n    pass", "SyntaxError: expected ':'"),
+        ("x = 1", "async def main(event, g)"),
+        ("def main(event, g): return {1}", "cannot hold"),
+        ("def main(event, g): return float('nan')", "cannot hold"),
+        ("def main(event, g): g.emit('orders.paid')", "expected custom.<name>"),
+        ("def main(event, g): g.emit('custom.x', object())", "cannot hold"),
+        ("def main(event, g): g.push('', 1)", "expected a name"),
+        ("def main(event, g): return g.secrets['NONE']", "API_KEY"),
+        ("async def main(event, g): await g.db('nowhere').fetch('select 1')", "nowhere"),
+        ("async def main(event, g): await g.http.get('http://127.0.0.1:1/')", "allow"),
+        ("def main(event, g): raise SystemExit(3)", "SystemExit(3)"),
+        ("def main(event, g): raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("import asyncio\nasync def main(event, g): asyncio.current_task().cancel()", "cancelled"),
+    ],
+)
+async def test_what_is_wrong_is_said(pool: SandboxPool, code: str, said: str) -> None:
+    outcome = await run(pool, code)
+    assert outcome.status == "failed"
+    assert said in str(outcome.error)
+
+
+async def test_time_passes_for_asyncio(pool: SandboxPool) -> None:
+    code = """
+    import asyncio
+
+    async def main(event, g):
+        order = []
+
+        async def later(name, wait_s):
+            await asyncio.sleep(wait_s)
+            order.append(name)
+
+        tasks = [asyncio.create_task(later(*one)) for one in (("b", 0.02), ("a", 0.0))]
+        try:
+            async with asyncio.timeout(0.05):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            order.append("timeout")
+        await asyncio.gather(*tasks)
+        return order
+    """
+    assert await result(pool, code) == ["a", "b", "timeout"]
+
+
+async def test_calls_that_fail_are_ordinary_exceptions_and_may_be_gathered(
+    pool: SandboxPool,
+) -> None:
+    code = """
+    import asyncio
+
+    async def main(event, g):
+        calls = [g.db("nowhere").fetch("select 1") for _ in range(20)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        return [type(answer).__name__ for answer in answers]
+    """
+    assert await result(pool, code) == ["HostError"] * 20
+
+
+async def test_a_call_left_behind_does_not_reach_the_next_run(single: SandboxPool) -> None:
+    behind = "def main(event, g):\n    g.db('nowhere')._call('db.fetch', 'select 1', ())"
+    for _ in range(3):
+        await result(single, behind)
+        assert await result(single, "def main(event, g): return 'mine'") == "mine"

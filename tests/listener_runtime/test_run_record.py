@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+
+from events.json_codec import JsonValue
+from events.run import Emission, LogLine, PushMessage, RunOutcome
+from listener_runtime.frames import Done, Emit, Ending, Log, Push
+from listener_runtime.redaction import Redaction
+from listener_runtime.run_record import (
+    MAX_EFFECT_BYTES,
+    MAX_EFFECTS,
+    MAX_LOG_LINES,
+    MAX_RESULT_BYTES,
+    RunRecord,
+)
+
+QUIET = Ending("", 0, 0)
+
+
+def record(*secrets: str) -> RunRecord:
+    return RunRecord(Redaction(secrets))
+
+
+def ended(run: RunRecord, result: JsonValue = None) -> RunOutcome:
+    return run.outcome(Done(ok=True, result=result), QUIET, 1.0)
+
+
+def test_a_run_that_ends_well_gives_all_it_said_in_order() -> None:
+    run = record()
+    run.emit(Emit("custom.a", {"n": 1}, "k"))
+    run.push(Push("orders", [2]))
+    run.log(Log("warning", "hm", {"x": 1}))
+    outcome = run.outcome(Done(ok=True, result=5), Ending("one\ntwo\n", 0, 0), 1.0)
+    assert outcome.emissions == (Emission("custom.a", {"n": 1}, "k"),)
+    assert outcome.pushes == (PushMessage("orders", [2]),)
+    assert [line.message for line in outcome.logs] == ["hm", "one", "two"]
+    assert (outcome.status, outcome.result) == ("ok", 5)
+
+
+def test_a_run_that_raised_emits_nothing_and_keeps_its_log() -> None:
+    run = record()
+    run.emit(Emit("custom.a"))
+    run.log(Log("info", "before"))
+    outcome = run.outcome(Done(ok=False, error="ValueError: no"), QUIET, 1.0)
+    assert (outcome.status, outcome.error, outcome.emissions) == ("failed", "ValueError: no", ())
+    assert outcome.logs == (LogLine("info", "before"),)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (Emit("db.shop.public.orders.created"), "custom."),
+        (Emit("custom.a", data=2**90), "JSON cannot hold"),
+        (Emit("custom.a", key="k" * 2_000), "key of 2,000 characters"),
+        (Emit("custom.a", data="x" * (MAX_EFFECT_BYTES + 1)), "emit a reference"),
+        (Push("..."), "expected a name"),
+        (Push("c" * 300), "at most 200"),
+    ],
+)
+def test_an_effect_that_cannot_be_fails_the_run_and_says_why(
+    message: Emit | Push, said: str
+) -> None:
+    run = record()
+    if isinstance(message, Emit):
+        run.emit(message)
+    else:
+        run.push(message)
+    outcome = ended(run)
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    assert said in outcome.error
+    assert outcome.emissions == outcome.pushes == ()
+
+
+def test_effects_without_end_are_refused() -> None:
+    run = record()
+    for _ in range(MAX_EFFECTS + 1):
+        run.emit(Emit("custom.a"))
+    assert "more than 10,000" in str(ended(run).error)
+
+
+def test_a_result_too_large_or_not_json_fails_the_run() -> None:
+    assert "expected 1,048,576 at most" in str(ended(record(), "x" * MAX_RESULT_BYTES).error)
+    assert "JSON cannot hold" in str(ended(record(), 2**90).error)
+
+
+def test_a_flood_of_lines_is_cut_and_says_so() -> None:
+    run = record()
+    for number in range(MAX_LOG_LINES + 5):
+        run.log(Log("info", str(number)))
+    outcome = run.outcome(Done(ok=True), Ending("printed\n", 70, 0), 1.0)
+    assert outcome.status == "ok"
+    assert outcome.logs[MAX_LOG_LINES - 1].message == str(MAX_LOG_LINES - 1)
+    assert [line.message for line in outcome.logs[-2:]] == [
+        "70 bytes more were printed and are lost",
+        "6 lines more were written and are lost",
+    ]
+
+
+def test_secrets_reach_nothing_that_leaves_the_run() -> None:
+    run = record("hunter22")
+    run.emit(Emit("custom.a", {"h": "Bearer hunter22"}, "hunter22"))
+    run.push(Push("c", "hunter22"))
+    run.log(Log("info", "is hunter22", {"f": "hunter22"}))
+    outcome = run.outcome(Done(ok=True, result=["hunter22"]), Ending("hunter22\n", 0, 0), 1.0)
+    assert "hunter22" not in repr(outcome)
+    assert repr(outcome).count("[secret]") == 7
+    failed = record("hunter22").outcome(Done(ok=False, error="E: hunter22"), QUIET, 1.0)
+    assert failed.error == "E: [secret]"
