@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from events.json_codec import JsonValue
 from listener_runtime.redaction import Redaction
 
 
@@ -17,5 +18,5 @@ def test_a_secret_of_few_characters_does_not_mask_common_text() -> None:
 
 
 def test_without_secrets_values_are_left_as_they_are() -> None:
-    value = {"a": ["b"]}
+    value: JsonValue = {"a": ["b"]}
     assert Redaction([]).value(value) is value
