@@ -64,7 +64,8 @@ class EmbeddedKafka:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = (*self._java(), "kafka.tools.StorageTool", "format")
         done = subprocess.run(
-            (*command, "-t", cluster_id, "-c", str(settings)),
+            # One word each: an id that begins with a dash would be taken for an option.
+            (*command, f"--cluster-id={cluster_id}", f"--config={settings}"),
             capture_output=True,
             text=True,
             check=False,

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import psycopg
@@ -13,6 +14,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from pymongo import MongoClient
 
+from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.server import check_port_free
 from infra.errors import ServerStartError
@@ -37,6 +39,16 @@ def test_mongo_is_a_replica_set_of_one(mongo_uri: str) -> None:
         hello = client.admin.command("hello")
     assert hello["setName"] == "rowcast"
     assert hello["isWritablePrimary"] is True
+
+
+@pytest.mark.integration
+def test_kafkas_storage_is_formatted_though_its_id_begins_with_a_dash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=b"\xf8" * 16))
+    server = EmbeddedKafka(tmp_path / "kafka", 1, 2, tmp_path / "kafka.log")
+    server.prepare()
+    assert "cluster.id=-" in (tmp_path / "kafka" / "data" / "meta.properties").read_text()
 
 
 def test_a_taken_port_is_named_with_the_mend() -> None:
