@@ -151,7 +151,9 @@ class MongoCapture:
             stream.created.clear()
         cut = batch.size_bytes > _CUT_BATCH_BYTES and stream.in_transaction
         heartbeat = time.monotonic() - self._stored_at_s > self._source.heartbeat_s
-        if (group and not cut) or (heartbeat and stream.progress != self._stored):
+        # A heartbeat is written though nothing has moved: it is how a capture of an idle
+        # database learns that another has taken over.
+        if (group and not cut) or heartbeat:
             await self._publish()
 
     async def _publish(self) -> None:

@@ -129,6 +129,7 @@ class _Capture:
         self._publishing: asyncio.Task[PostgresProgress] | None = None
         self._received = progress.end
         self._idle_end = progress.end
+        self._confirmation_due = False
         self._heartbeat_due = False
         self._fed_back_at = 0.0
         self._stopping = False
@@ -198,7 +199,7 @@ class _Capture:
             self._received = max(self._received, keepalive.end)
         if keepalive.reply_requested:
             # A server that shuts down waits until all it has sent is confirmed.
-            self._heartbeat_due = True
+            self._confirmation_due = True
             self._feed_back()
 
     async def _settle(self, *, wait: bool) -> None:
@@ -217,12 +218,14 @@ class _Capture:
             group, progress = assembly.take()
             self._publish(group, progress)
             return
-        if assembly.is_open or not assembly.is_empty or not self._heartbeat_due:
+        if assembly.is_open or not assembly.is_empty:
             return
-        self._heartbeat_due = False
         end = max(self._idle_end, assembly.progress.end)
-        if end > self._published.end:
+        # A heartbeat is written though nothing has moved: it is how a capture of an idle
+        # database learns that another has taken over.
+        if self._heartbeat_due or (self._confirmation_due and end > self._published.end):
             self._publish(ChangeGroup(), assembly.advance(end))
+        self._heartbeat_due = self._confirmation_due = False
 
     def _publish(self, group: ChangeGroup, progress: PostgresProgress) -> None:
         async def publish() -> PostgresProgress:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
+import socket
 import time
 from collections.abc import Awaitable
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
@@ -25,7 +28,9 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from cdc.change_group import RECORD_OVERHEAD_BYTES, ChangeGroup, Record
 from cdc.errors import FencedError, PublishError, RecordTooLargeError
+from cdc.ownership import Owner, decode_owner, owner_key
 from cdc.progress import progress_key
+from cdc.progress_topic import last_record
 from cdc.topic_creation import MAX_RECORD_BYTES, ensure_own_topics, ensure_topics, unreachable
 from events.cluster import Cluster
 from events.partition import partition_for_key
@@ -44,8 +49,8 @@ _REQUEST_TIMEOUT_MS = 30_000
 _TRANSACTION_TIMEOUT_MS = 60_000
 _METADATA_MAX_AGE_MS = 30_000
 _CLOSE_TIMEOUT_S = 5.0
-# Longer than another source's transaction can stay open on the progress topic.
-_PROGRESS_TIMEOUT_S = 90.0
+_OWNER_TIMEOUT_S = 5.0
+_OWNER_POLL_S = 0.2
 
 
 class Publisher:
@@ -55,6 +60,7 @@ class Publisher:
         self._cluster = cluster
         self._source = source
         self._key = progress_key(source)
+        self._owner = Owner(secrets.token_hex(8), socket.gethostname(), os.getpid())
         self._producer: AIOKafkaProducer | None = None
         self._known: set[str] = {cluster.topics.progress}
 
@@ -78,7 +84,10 @@ class Publisher:
         self._producer = producer
         try:
             await producer.start()
-            return await self._last_progress()
+            await self._take_over(producer)
+            return await last_record(self._cluster, self._key)
+        except ProducerFenced as error:
+            raise await self._why_fenced() from error
         except KafkaConnectionError as error:
             raise unreachable(self._cluster, error) from error
         except KafkaError as error:
@@ -98,7 +107,7 @@ class Publisher:
             await self._send(producer, batches, progress)
             await producer.commit_transaction()
         except ProducerFenced as error:
-            raise self._fenced() from error
+            raise await self._why_fenced() from error
         except MessageSizeTooLargeError as error:
             raise self._refused_as_too_large(group) from error
         except KafkaError as error:
@@ -188,58 +197,41 @@ class Publisher:
         outcomes += await asyncio.gather(*acknowledged, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
+                _look_at_failures(producer)
                 raise outcome
 
-    async def _last_progress(self) -> bytes | None:
-        """Read the progress topic to its end.
-
-        The end is that of uncommitted reading: another source's open transaction hides what lies
-        behind its first record from read_committed, our own last record among it, until it ends.
-        """
-        partition = TopicPartition(self._cluster.topics.progress, 0)
-        probe = AIOKafkaConsumer(
-            bootstrap_servers=self._cluster.bootstrap, isolation_level="read_uncommitted"
+    async def _take_over(self, producer: AIOKafkaProducer) -> None:
+        await producer.begin_transaction()
+        await producer.send_and_wait(
+            self._cluster.topics.progress,
+            self._owner.encode(),
+            owner_key(self._source),
+            partition=0,
         )
-        await probe.start()
-        try:
-            end = (await probe.end_offsets([partition]))[partition]
-            start = (await probe.beginning_offsets([partition]))[partition]
-        finally:
-            await probe.stop()
-        if end <= start:
-            return None
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._cluster.bootstrap,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-        )
-        await consumer.start()
-        found: bytes | None = None
-        try:
-            consumer.assign([partition])
-            consumer.seek(partition, start)
-            async with asyncio.timeout(_PROGRESS_TIMEOUT_S):
-                while await consumer.position(partition) < end:
-                    for records in (await consumer.getmany(timeout_ms=100)).values():
-                        for record in records:
-                            if record.key == self._key:
-                                found = record.value
-        except TimeoutError as error:
-            raise PublishError(
-                f"the topic {partition.topic} could not be read to its end within "
-                f"{_PROGRESS_TIMEOUT_S:.0f} s: another transaction on it stays open; "
-                "`kafka-transactions.sh find-hanging` names it"
-            ) from error
-        finally:
-            await consumer.stop()
-        return found
+        await producer.commit_transaction()
 
-    def _fenced(self) -> FencedError:
+    async def _why_fenced(self) -> PublishError:
+        """Who has taken over; where it is nobody, Kafka has ended a transaction of ours."""
+        owner: Owner | None = None
+        try:
+            async with asyncio.timeout(_OWNER_TIMEOUT_S):
+                while owner is None or owner == self._owner:
+                    # A newer one fences first and says so a moment later.
+                    await asyncio.sleep(_OWNER_POLL_S)
+                    owner = await self._last_owner()
+        except (TimeoutError, KafkaError):
+            return PublishError(
+                f"Kafka ended a transaction of {self._source!r} that stayed open for too long"
+            )
         return FencedError(
             f"another capture of the source {self._source!r} has started on this cluster and "
-            "taken over; run one capture a source, or give one of the sources another name"
+            f"taken over, process {owner.pid} on {owner.host}; run one capture a source, or give "
+            "one of the sources another name"
         )
+
+    async def _last_owner(self) -> Owner | None:
+        value = await last_record(self._cluster, owner_key(self._source))
+        return decode_owner(value) if value is not None else None
 
     def _refused_as_too_large(self, group: ChangeGroup) -> RecordTooLargeError:
         largest = max(
@@ -268,6 +260,16 @@ def _expect_failure_elsewhere(producer: AIOKafkaProducer) -> None:
     manager.wait_for_transaction_end().add_done_callback(
         lambda end: None if end.cancelled() else end.exception()
     )
+
+
+def _look_at_failures(producer: AIOKafkaProducer) -> None:
+    """Look at what else failed with a batch, for the same reason as above."""
+    accumulator = producer._message_accumulator  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    for batches in accumulator._batches.values():  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        for batch in batches:
+            waiter = batch._drain_waiter  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+            if waiter.done() and not waiter.cancelled():
+                waiter.exception()
 
 
 def _size_bytes(record: Record) -> int:

@@ -6,13 +6,14 @@ import asyncio
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar, cast
 
 import click
 
-from cdc.errors import CaptureError
+from cdc.errors import CaptureError, FencedError
 from events.errors import EventsError
 from infra.errors import InfraError
+from push.token import Role
 from router.errors import RouterError
 from rowcast import definition_files, inspection, service
 from rowcast.doctor import examine
@@ -20,6 +21,7 @@ from rowcast.emission import emit_event
 from rowcast.errors import NotRunningError, RowcastError
 from rowcast.installation import DEFAULT_FOLDER, open_installation
 from rowcast.status import read_status, with_truth
+from rowcast.supervised_process import NOT_AGAIN_EXIT
 from rowcast.token_command import token_text
 from rowcast.up import up as start_everything
 
@@ -44,16 +46,14 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except _MENDABLE as error:
-            click.echo(f"rowcast: {error}", err=True)
-            sys.exit(_EXIT_MENDABLE)
+            _end(error)
         except KeyboardInterrupt:
             sys.exit(130)
         except BaseExceptionGroup as group:
             mendable = group.subgroup(_MENDABLE)
             if mendable is None:
                 raise
-            click.echo(f"rowcast: {_first_leaf(mendable)}", err=True)
-            sys.exit(_EXIT_MENDABLE)
+            _end(_first_leaf(mendable))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -230,7 +230,7 @@ def dead(folder: Path, listener: str | None, count: int, as_json: bool) -> None:
 @click.option("--subject", default="developer", show_default=True, help="Who holds it.")
 @click.option("--expires", default="24h", show_default=True, help="Lifetime: 90s, 15m, 24h, 30d.")
 @click.option("--claims", default="{}", help="More claims, as a JSON object.")
-def token(folder: Path, role: str, subject: str, expires: str, claims: str) -> None:
+def token(folder: Path, role: Role, subject: str, expires: str, claims: str) -> None:
     """Make a token for the HTTP service."""
     click.echo(token_text(open_installation(folder), role, subject, expires, claims))
 
@@ -239,7 +239,14 @@ def _run(work: Coroutine[object, object, _Result]) -> _Result:
     return asyncio.run(work)
 
 
+def _end(error: BaseException) -> NoReturn:
+    click.echo(f"rowcast: {error}", err=True)
+    # The newer capture would be fenced in turn by this one, started again.
+    sys.exit(NOT_AGAIN_EXIT if isinstance(error, FencedError) else _EXIT_MENDABLE)
+
+
 def _first_leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    leaf = error
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = cast("BaseExceptionGroup[BaseException]", leaf).exceptions[0]
+    return leaf

@@ -18,6 +18,8 @@ from pathlib import Path
 from infra.process import ProcessSpec
 
 READY_VARIABLE = "ROWCAST_READY_FD"
+NOT_AGAIN_EXIT = 3
+"""A process ends with this status where starting it again would do harm."""
 _BACKOFF_FIRST_S = 0.25
 _BACKOFF_MAX_S = 10.0
 _STEADY_AFTER_S = 30.0
@@ -78,8 +80,8 @@ class SupervisedProcess:
     async def _keep_running(self) -> None:
         while not self._stopping.is_set():
             started = time.monotonic()
-            await self._run_once()
-            if self._stopping.is_set():
+            status = await self._run_once()
+            if self._stopping.is_set() or status == NOT_AGAIN_EXIT:
                 break
             if time.monotonic() - started > _STEADY_AFTER_S:
                 self.backoff_s = _BACKOFF_FIRST_S
@@ -91,7 +93,7 @@ class SupervisedProcess:
         self.pid = None
         self._change(ProcessState.STOPPED)
 
-    async def _run_once(self) -> None:
+    async def _run_once(self) -> int:
         read_end, write_end = os.pipe()
         rotate(self.spec.log)
         try:
@@ -122,6 +124,7 @@ class SupervisedProcess:
             task.cancel()
         await asyncio.gather(announced, stopping, return_exceptions=True)
         self.last_exit = describe_exit(exited.result(), self.spec.log, log_start)
+        return exited.result()
 
     def _note_ready(self, announced: asyncio.Task[bool]) -> None:
         if not announced.cancelled() and announced.exception() is None and announced.result():

@@ -97,6 +97,8 @@ class Supervisor:
                 f"{name} ended ({process.last_exit}); starting it again in "
                 f"{process.backoff_s:g} s. Its log: {process.spec.log}"
             )
+        elif process.state is ProcessState.STOPPED:
+            self._say(f"{name} ended and is not started again ({process.last_exit})")
         elif process.state is ProcessState.RUNNING and process.restarts:
             self._say(f"{name} runs again")
 

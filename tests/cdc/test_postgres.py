@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from cdc.change_group import ChangeGroup
 from cdc.errors import CaptureConfigError, CaptureGapError, FencedError
 from cdc.postgres import PostgresSource, capture_postgres
-from cdc.progress import PostgresProgress, decode_progress
+from cdc.progress import PostgresProgress, decode_progress, progress_key
 from cdc.publisher import Publisher
 from events.cluster import Cluster
 from events.lsn import Lsn
@@ -60,7 +60,8 @@ class Place:
 
     async def progress(self) -> PostgresProgress:
         records = await self.read_topic(self.cluster.topics.progress)
-        progress = decode_progress(records[-1].value or b"")
+        mine = [one.value for one in records if one.key == progress_key(self.source.name)]
+        progress = decode_progress(mine[-1] or b"")
         assert isinstance(progress, PostgresProgress)
         return progress
 
@@ -325,11 +326,29 @@ async def test_a_second_capture_takes_over_and_the_first_ends_as_fenced(place: P
             await place.run("insert into orders select coalesce(max(id), 0) + 1 from orders")
             await asyncio.wait([first], timeout=0.05)
         assert isinstance(first.exception(), FencedError)
+        place.captures[:] = [second]
         await ready.wait()
         cursor = await place.connection.execute("select count(*)::int from orders")
         (count,) = await cursor.fetchone() or (0,)
         found = await place.until("orders", count)
         assert [body["after"]["id"] for body in found] == list(range(1, count + 1))
+        stop.set()
+        await second
+
+
+async def test_a_capture_of_an_idle_database_learns_that_another_has_taken_over(
+    place: Place,
+) -> None:
+    await place.run("create table orders (id int primary key)")
+    stop, ready = asyncio.Event(), asyncio.Event()
+    async with capturing(place) as first:
+        second = asyncio.create_task(
+            capture_postgres(place.source, place.cluster, stop=stop, on_ready=ready.set)
+        )
+        async with asyncio.timeout(30):
+            await asyncio.wait([first])
+            await ready.wait()
+        assert isinstance(first.exception(), FencedError)
         stop.set()
         await second
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from cdc.change_group import ChangeGroup
 from cdc.errors import CaptureConfigError, FencedError, PublishError, RecordTooLargeError
@@ -91,13 +93,32 @@ async def test_a_newer_publisher_of_the_source_fences_the_older(cluster: Cluster
         await older.publish(ChangeGroup(), b"one")
         newer = Publisher(cluster, "shop")
         assert await newer.start() == b"one"
-        with pytest.raises(FencedError, match="another capture"):
+        with pytest.raises(FencedError, match=rf"another capture.*process {os.getpid()} on "):
             await older.publish(ChangeGroup(), b"two")
+        # asyncio complains when it throws a failure away that nobody has looked at.
+        gc.collect()
         await newer.publish(ChangeGroup(), b"three")
         await newer.close()
     last = Publisher(cluster, "shop")
     assert await last.start() == b"three"
     await last.close()
+
+
+async def test_a_transaction_that_kafka_ended_is_not_taken_for_another_capture(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdc.publisher._OWNER_TIMEOUT_S", 0.5)
+    async with started(cluster) as publisher:
+        # What the broker does itself once a transaction has been open for too long.
+        thief = AIOKafkaProducer(
+            bootstrap_servers=cluster.bootstrap,
+            transactional_id=f"{cluster.topics.prefix}.cdc.shop",
+        )
+        await thief.start()
+        await thief.stop()
+        with pytest.raises(PublishError, match="open for too long") as raised:
+            await publisher.publish(ChangeGroup(), b"two")
+        assert not isinstance(raised.value, FencedError)
 
 
 async def test_progress_behind_another_sources_open_transaction_is_found(cluster: Cluster) -> None:

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from infra.process import ProcessSpec
-from rowcast.supervised_process import ProcessState, SupervisedProcess
+from rowcast.supervised_process import NOT_AGAIN_EXIT, ProcessState, SupervisedProcess
 
 pytestmark = pytest.mark.anyio
 
@@ -81,6 +81,16 @@ async def test_a_process_that_fails_at_once_waits_longer_each_time(tmp_path: Pat
     assert child.backoff_s >= first_backoff_s * 4
     await child.stop()
     assert child.state is ProcessState.STOPPED
+
+
+async def test_a_process_that_says_so_is_not_started_again(tmp_path: Path) -> None:
+    changes = Changes()
+    child = process(tmp_path, f"print('taken over'); raise SystemExit({NOT_AGAIN_EXIT})", changes)
+    child.start()
+    await changes.wait_for(ProcessState.STOPPED)
+    assert changes.states == [ProcessState.STARTING, ProcessState.STOPPED]
+    assert child.last_exit == "exit status 3: taken over"
+    await child.stop()
 
 
 async def test_a_process_that_will_not_stop_is_killed(tmp_path: Path) -> None:

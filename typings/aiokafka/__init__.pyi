@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from aiokafka.abc import ConsumerRebalanceListener as ConsumerRebalanceListener
-from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 from aiokafka.structs import ConsumerRecord as ConsumerRecord
 from aiokafka.structs import OffsetAndMetadata as OffsetAndMetadata
 from aiokafka.structs import OffsetAndTimestamp as OffsetAndTimestamp
@@ -18,6 +18,7 @@ class _TransactionManager:
 
 class AIOKafkaProducer:
     _txn_manager: _TransactionManager
+    _message_accumulator: MessageAccumulator
     def __init__(
         self,
         *,

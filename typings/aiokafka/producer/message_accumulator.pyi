@@ -1,4 +1,8 @@
+from asyncio import Future
+from collections import deque
 from collections.abc import Sequence
+
+from aiokafka import TopicPartition
 
 class BatchBuilder:
     def append(
@@ -12,3 +16,9 @@ class BatchBuilder:
     def close(self) -> None: ...
     def size(self) -> int: ...
     def record_count(self) -> int: ...
+
+class MessageBatch:
+    _drain_waiter: Future[None]
+
+class MessageAccumulator:
+    _batches: dict[TopicPartition, deque[MessageBatch]]
