@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import NoReturn, TypeVar, cast
 
@@ -182,11 +183,12 @@ def tail(
 
     async def write() -> None:
         written = 0
-        async for line in lines:
-            click.echo(line)
-            written += 1
-            if written == count:
-                break
+        async with aclosing(lines):
+            async for line in lines:
+                click.echo(line)
+                written += 1
+                if written == count:
+                    break
 
     _run(write())
 

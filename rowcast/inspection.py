@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 import msgspec
@@ -86,10 +87,11 @@ async def event_lines(
     cluster = installation.cluster
     topics = cluster.topics.pushed_pattern(cluster.sources)
     records = follow(cluster, topic_filter=topics, from_beginning=from_beginning, to_end=to_end)
-    async for record in records:
-        line = _event_line(record, wanted, full=full)
-        if line is not None:
-            yield line
+    async with aclosing(records):
+        async for record in records:
+            line = _event_line(record, wanted, full=full)
+            if line is not None:
+                yield line
 
 
 async def runs_text(

@@ -135,8 +135,9 @@ class LiveInstallation:
         cluster = open_installation(self.folder, port_base=self.port_base).cluster
         pattern = cluster.topics.pushed_pattern(cluster.sources)
         found: list[Event] = []
-        async with asyncio.timeout(LIMIT_S):
-            async for record in follow(cluster, topic_filter=pattern, from_beginning=True):
+        records = follow(cluster, topic_filter=pattern, from_beginning=True)
+        async with asyncio.timeout(LIMIT_S), contextlib.aclosing(records):
+            async for record in records:
                 event = decode_event(record.value or b"", record.headers)
                 if wanted(event):
                     found.append(event)

@@ -127,28 +127,30 @@ class Bench:
     ) -> list[JsonObject]:
         """The first records of a topic that are wanted."""
         found: list[JsonObject] = []
+        records = follow(self.cluster, topic_filter=(topic,), from_beginning=True)
         with anyio.fail_after(60):
-            async for record in follow(self.cluster, topic_filter=(topic,), from_beginning=True):
-                value = decode_object(record.value or b"{}")
-                if wanted(value):
-                    found.append(value)
-                    if len(found) == count:
-                        break
+            async with contextlib.aclosing(records):
+                async for record in records:
+                    value = decode_object(record.value or b"{}")
+                    if wanted(value):
+                        found.append(value)
+                        if len(found) == count:
+                            break
         return found
 
     async def events(self, wanted: Callable[[Event], bool], count: int = 1) -> list[Event]:
         """The first custom and system events that are wanted."""
         found: list[Event] = []
         topic_filter = (self.topics.events, self.topics.push)
+        records = follow(self.cluster, topic_filter=topic_filter, from_beginning=True)
         with anyio.fail_after(60):
-            async for record in follow(
-                self.cluster, topic_filter=topic_filter, from_beginning=True
-            ):
-                event = decode_event(record.value or b"{}", record.headers)
-                if wanted(event):
-                    found.append(event)
-                    if len(found) == count:
-                        break
+            async with contextlib.aclosing(records):
+                async for record in records:
+                    event = decode_event(record.value or b"{}", record.headers)
+                    if wanted(event):
+                        found.append(event)
+                        if len(found) == count:
+                            break
         return found
 
     async def runs(self, count: int, **wanted: object) -> list[JsonObject]:
