@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from events.chain import Chain
+from events.json_codec import JsonObject, JsonValue
+from events.run import RunRequest
+from listener_runtime.errors import HostCallError
+from listener_runtime.host_calls import HostCalls, RunCalls
+from listener_runtime.settings import HostSettings, MongoAccess
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+CHAIN = Chain("docs/0/1", ("first",))
+Json = dict[str, Any]  # pyright: ignore[reportExplicitAny] - BSON taken apart by assertions
+
+
+def request(event_id: str = "", *, timeout_s: float = 30.0) -> RunRequest:
+    event = event_id or uuid.uuid4().hex
+    return RunRequest(uuid.uuid4().hex, "second", "", b"{}", event, CHAIN, timeout_s=timeout_s)
+
+
+@pytest.fixture
+async def database(mongo_uri: str) -> AsyncGenerator[AsyncDatabase[Json]]:
+    async with AsyncMongoClient[Json](mongo_uri) as client:
+        name = f"d{uuid.uuid4().hex[:12]}"
+        yield client[name]
+        await client.drop_database(name)
+
+
+@pytest.fixture
+async def host(mongo_uri: str, database: AsyncDatabase[Json]) -> AsyncGenerator[HostCalls]:
+    host = HostCalls(HostSettings({"docs": MongoAccess(mongo_uri, database.name)}))
+    yield host
+    await host.close()
+
+
+@pytest.fixture
+async def calls(host: HostCalls) -> AsyncGenerator[RunCalls]:
+    calls = host.open(request())
+    yield calls
+    await calls.close()
+
+
+async def mongo(calls: RunCalls, name: str, **args: JsonValue) -> JsonObject:
+    answer = await calls.call(f"mongo.{name}", {"source": "docs", "collection": "reviews", **args})
+    assert isinstance(answer, dict)
+    return answer
+
+
+async def test_documents_survive_both_ways(calls: RunCalls) -> None:
+    document: JsonObject = {
+        "_id": {"$oid": "0123456789abcdef01234567"},
+        "at": {"$date": "2026-11-23T08:17:59.500Z"},
+        "ancient": {"$date": {"$numberLong": "-99999999999999"}},
+        "price": {"$numberDecimal": "12.30"},
+        "raw": {"$binary": {"base64": "AP8=", "subType": "00"}},
+        "ratio": 0.1,
+        "big": 9007199254740993,
+        "nested": {"list": [1, None, "x", {"a": True}]},
+    }
+    answer = await mongo(calls, "insert", documents=[document])
+    assert answer == {"ids": [{"$oid": "0123456789abcdef01234567"}]}
+    assert await mongo(calls, "find", filter={"_id": document["_id"]}) == {"documents": [document]}
+    assert await mongo(calls, "find_one", filter={"ratio": 0.2}) == {"document": None}
+
+
+async def test_updates_and_deletes_count(calls: RunCalls) -> None:
+    await mongo(calls, "insert", documents=[{"_id": number, "n": number} for number in range(4)])
+    answer = await mongo(
+        calls, "update", filter={"n": {"$gt": 1}}, update={"$set": {"n": 0}}, many=True
+    )
+    assert answer == {"matched": 2, "modified": 2, "upserted": None}
+    answer = await mongo(calls, "update", filter={"_id": 9}, update={"$inc": {"n": 1}}, upsert=True)
+    assert answer == {"matched": 0, "modified": 0, "upserted": 9}
+    assert await mongo(calls, "delete", filter={"n": 0}) == {"deleted": 1}
+    assert await mongo(calls, "delete", filter={"n": 0}, many=True) == {"deleted": 2}
+    assert await mongo(calls, "count") == {"count": 2}
+
+
+async def test_the_chain_stands_first_in_the_transaction(
+    calls: RunCalls, database: AsyncDatabase[Json]
+) -> None:
+    await mongo(calls, "insert", documents=[{"_id": 0}])
+    async with await database.watch() as stream:
+        await mongo(calls, "insert", documents=[{"_id": 1}])
+        changes = [await anext(stream) for _ in range(3)]
+    assert [(change["operationType"], change["ns"]["coll"]) for change in changes] == [
+        ("insert", "rowcast_chain"),
+        ("insert", "reviews"),
+        ("update", "rowcast_chain"),
+    ]
+    assert changes[0]["fullDocument"]["chain"] == {"root": CHAIN.root, "path": ["first", "second"]}
+    assert len({(change["lsid"]["id"], change["txnNumber"]) for change in changes}) == 1
+
+
+async def test_a_retry_does_not_write_again(host: HostCalls, database: AsyncDatabase[Json]) -> None:
+    answers: list[JsonObject] = []
+    for _ in range(2):
+        calls = host.open(request("same"))
+        answers.append(await mongo(calls, "insert", documents=[{"n": 1}]))
+        answers.append(await mongo(calls, "insert", documents=[{"n": 1}]))
+        await calls.close()
+    assert answers[0] != answers[1]
+    assert answers[:2] == answers[2:]
+    assert await database["reviews"].count_documents({}) == 2
+
+
+REFUSED: list[tuple[str, JsonObject, str]] = [
+    ("find", {"filter": {"$where": "1"}}, "JavaScript"),
+    ("find", {"filter": {"a": [{"$expr": {"$function": {}}}]}}, "JavaScript"),
+    ("find", {"filter": {"a": {"$code": "1"}}}, "JavaScript"),
+    ("find", {"collection": "rowcast_chain"}, "belongs to"),
+    ("delete", {"collection": "system.users", "filter": {}}, "belongs to"),
+    ("aggregate", {"pipeline": [{"$out": "x"}]}, "found the stage $out"),
+    ("aggregate", {"pipeline": [{"$merge": "x"}]}, "found the stage $merge"),
+    ("aggregate", {"pipeline": [{"$facet": {"a": [{"$out": "x"}]}}]}, "found the stage $out"),
+    ("aggregate", {"pipeline": [{"$unionWith": "rowcast_chain"}]}, "belongs to"),
+    (
+        "aggregate",
+        {"pipeline": [{"$lookup": {"from": "system.x", "as": "y"}}]},
+        "belongs to",
+    ),
+    ("update", {"filter": {}, "update": {"a": 1}}, "without operators"),
+    ("insert", {"documents": [{"_id": {"$oid": "x"}}]}, "Extended JSON"),
+    ("insert", {"documents": [5]}, "expected an object"),
+    ("find", {"sort": {"a": "down"}}, "sort"),
+    ("find", {"limit": -1}, "Expected `int` >= 0"),
+    ("find", {"wrong": 1}, "unknown field `wrong`"),
+    ("find", {"filter": {"$nope": 1}}, "MongoDB 2"),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "said"), REFUSED)
+async def test_what_is_refused_says_so(
+    calls: RunCalls, name: str, args: JsonObject, said: str
+) -> None:
+    with pytest.raises(HostCallError) as raised:
+        await mongo(calls, name, **args)
+    assert said in str(raised.value)
