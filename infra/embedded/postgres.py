@@ -61,23 +61,32 @@ class EmbeddedPostgres:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         give_to_unprivileged(self.folder)
+        password = self.folder.with_suffix(".password")
+        try:
+            # A file, since standard input is a pipe that only its owner may open by name.
+            password.touch(0o600)
+            password.write_text(self.password + "\n")
+            give_to_unprivileged(password)
+            self._initdb(password)
+        finally:
+            password.unlink(missing_ok=True)
+        self._write_settings()
+
+    def _initdb(self, password: Path) -> None:
         binaries = artifacts.postgres_bin()
         command: tuple[str, ...] = (
             str(binaries / "initdb"),
-            *("-D", str(self.folder), "-U", OWNER, "--pwfile=/dev/stdin"),
+            *("-D", str(self.folder), "-U", OWNER, f"--pwfile={password}"),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--no-sync", "--no-instructions"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
         )
         if os.geteuid() == 0:
             command = (*unprivileged_prefix((binaries, self.folder)), *command)
-        done = subprocess.run(
-            command, input=self.password + "\n", capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ServerStartError(
                 f"initdb of {self.folder} failed: {(done.stderr or done.stdout).strip()[-800:]}"
             )
-        self._write_settings()
 
     def process(self) -> ProcessSpec:
         """How it is started: fast shutdown on a stop, immediate when the supervisor is gone."""

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -31,6 +32,17 @@ def test_postgres_decodes_logically_and_keeps_root_out(postgres: EmbeddedPostgre
             "select rolsuper, rolreplication from pg_roles where rolname = current_user"
         ).fetchone()
         assert row == (False, False)
+
+
+@pytest.mark.integration
+def test_a_database_is_made_in_a_folder_that_anyone_may_enter() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        server = EmbeddedPostgres(folder / "postgres", 1, folder / "log", "owner", "listener")
+        server.prepare()
+        assert (folder / "postgres" / "PG_VERSION").exists()
+        assert [path.name for path in folder.iterdir()] == ["postgres"]
 
 
 @pytest.mark.integration
