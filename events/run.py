@@ -31,6 +31,7 @@ class RunRequest:
     tenant: str = "default"
     timeout_s: float = 10.0
     memory_mb: int = 256
+    reuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)

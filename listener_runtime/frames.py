@@ -1,12 +1,14 @@
 """Frames between us and a sandbox process (guest/main.mjs draws the other side).
 
-A frame is a little-endian u32 with the length, then a letter and a body. Pure: bytes in, values
-out. All that comes out of a process may be forged by the guest, so every message is checked, and
-anything that is none is a FrameError, which ends the process.
+A frame is a little-endian u32 with the length, then a letter and a body; in a message `r` says
+which run of its frame it is of. Pure: bytes in, values out. All that comes out of a process may be
+forged by the guest, so every message is checked, and what is none is a FrameError, which ends the
+process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -28,6 +30,7 @@ class Call(msgspec.Struct, frozen=True, tag_field="t", tag="call"):
     id: int
     name: str
     args: dict[str, Any]
+    r: int = 0
 
 
 class Emit(msgspec.Struct, frozen=True, tag_field="t", tag="emit"):
@@ -36,6 +39,7 @@ class Emit(msgspec.Struct, frozen=True, tag_field="t", tag="emit"):
     type: str
     data: Any = None
     key: str | None = None
+    r: int = 0
 
 
 class Push(msgspec.Struct, frozen=True, tag_field="t", tag="push"):
@@ -43,6 +47,7 @@ class Push(msgspec.Struct, frozen=True, tag_field="t", tag="push"):
 
     channel: str
     data: Any = None
+    r: int = 0
 
 
 class Log(msgspec.Struct, frozen=True, tag_field="t", tag="log"):
@@ -51,6 +56,7 @@ class Log(msgspec.Struct, frozen=True, tag_field="t", tag="log"):
     level: Literal["debug", "info", "warning", "error"]
     message: str
     fields: dict[str, Any] = {}
+    r: int = 0
 
 
 class Done(msgspec.Struct, frozen=True, tag_field="t", tag="done"):
@@ -59,6 +65,7 @@ class Done(msgspec.Struct, frozen=True, tag_field="t", tag="done"):
     ok: bool
     result: Any = None
     error: str | None = None
+    r: int = 0
 
 
 GuestMessage: TypeAlias = Call | Emit | Push | Log | Done
@@ -97,22 +104,43 @@ _endings = msgspec.json.Decoder(Ending)
 _starts = msgspec.json.Decoder(_StartedBody)
 
 
-class RunHeader(msgspec.Struct, frozen=True):
-    """What a process is told of a run beside its event and code."""
+class RunHead(msgspec.Struct, frozen=True):
+    """What a guest is told of one run beside its event."""
 
-    listener: str
-    event_bytes: int
-    memory_mb: int
     attempt: int
     root: str
     path: tuple[str, ...]
+
+
+class BatchHead(msgspec.Struct, frozen=True):
+    """What a process is told of a frame of runs; `keep` leaves memory as the runs leave it."""
+
+    listener: str
+    events_bytes: int
+    memory_mb: int
     secrets: dict[str, str]
+    runs: tuple[RunHead, ...]
     keep: bool = False
 
 
-def run_frame(header: RunHeader, event: bytes, code: str) -> bytes:
-    """Start a run."""
-    return _frame(b"R" + msgspec.json.encode(header) + b"\n" + event + code.encode())
+def run_frame(
+    listener: str,
+    code: str,
+    runs: Sequence[tuple[RunHead, bytes]],
+    *,
+    memory_mb: int,
+    secrets: dict[str, str],
+    keep: bool,
+) -> bytes:
+    """Start runs of one listener, each with its event's JSON."""
+    events = b"[" + b",".join(event for _, event in runs) + b"]"
+    heads = tuple(head for head, _ in runs)
+    head = BatchHead(listener, len(events), memory_mb, secrets, heads, keep)
+    return _frame(b"R" + msgspec.json.encode(head) + b"\n" + events + code.encode())
+
+
+RESET_FRAME: Final = (1).to_bytes(LENGTH_BYTES, "little") + b"Z"
+"""Puts everything back, after frames that kept memory."""
 
 
 def answer_frame(call: int, value: JsonValue) -> bytes:

@@ -42,6 +42,7 @@ class SandboxProcess:
         self._reading_stderr = asyncio.create_task(self._keep_stderr(process.stderr))
         self.memory_mb = memory_mb
         self.tenant: str | None = None
+        self.warm_for: tuple[str, str] | None = None
         self.pristine_bytes = 0
         self.heap_bytes = 0
 

@@ -1,7 +1,8 @@
-"""One run in one process: what the guest says is recorded, what it asks for is answered.
+"""Runs of one listener in one process: what they say is recorded, what they ask is answered.
 
-However the run ends, its host calls are ended with it: open transactions are rolled back and
-calls in flight are cancelled before the outcome is given.
+Usually it is one run. Runs that may share an interpreter (`reuse`) go in one frame and end one by
+one. However a run ends, its host calls end with it: open transactions are rolled back and calls in
+flight are cancelled before its outcome is given.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from events.run import RunOutcome, RunRequest
@@ -18,9 +20,10 @@ from listener_runtime.frames import (
     Done,
     Emit,
     Ending,
+    GuestMessage,
     Log,
     Push,
-    RunHeader,
+    RunHead,
     Said,
     answer_frame,
     refusal_frame,
@@ -28,109 +31,77 @@ from listener_runtime.frames import (
 )
 from listener_runtime.host_calls import HostCalls, RunCalls
 from listener_runtime.redaction import Redaction
-from listener_runtime.run_record import RunRecord
+from listener_runtime.run_record import FailureStatus, RunRecord
 from listener_runtime.sandbox_process import ProcessEndedError, SandboxProcess
+from listener_runtime.waiting_runs import WaitingRun
 
 _log = logging.getLogger(__name__)
 
 MAX_CALLS_IN_FLIGHT: Final = 128
 MAX_SAID_BYTES: Final = 64 * 1024 * 1024
+_QUIET: Final = Ending("", 0, 0)
 
 
-async def run_in(
-    process: SandboxProcess,
-    request: RunRequest,
-    host: HostCalls,
-    secrets: dict[str, str],
-    redaction: Redaction,
-) -> RunOutcome:
-    """Run to the end, at its time limit at the latest; the process is killed unless all was well.
+class SandboxRun:
+    """One run: its record so far, and its outcome once it is settled."""
 
-    Whether the process may be used again is whether it is alive afterwards.
-    """
-    record = RunRecord(redaction)
-    calls = host.open(request)
-    run = _Run(process, record, calls)
-    started = time.perf_counter()
-    outcome: RunOutcome | None = None
-    try:
-        async with asyncio.timeout(request.timeout_s):
-            done, ending = await run.exchange(_frame(request, secrets))
-        process.heap_bytes = ending.heap_bytes
-        outcome = record.outcome(done, ending, _since_ms(started))
-    except TimeoutError:
-        error = f"it ran for more than {request.timeout_s:g} s and was killed"
-        return record.failure("timeout", error, _since_ms(started))
-    except FrameError as reason:
-        error = f"its process was killed: {reason}"
-        return record.failure("killed", error, _since_ms(started))
-    except ProcessEndedError as reason:
-        return record.failure("killed", f"its process ended: {reason}", _since_ms(started))
-    else:
-        return outcome
-    finally:
-        if outcome is None:
-            await process.kill()
-        await run.close()
-
-
-class _Run:
-    """The exchange of one run with its process."""
-
-    def __init__(self, process: SandboxProcess, record: RunRecord, calls: RunCalls) -> None:
-        self._process = process
-        self._record = record
+    def __init__(self, waiting: WaitingRun, calls: RunCalls, redaction: Redaction) -> None:
+        self.is_settled = False
+        self._waiting = waiting
+        self._record = RunRecord(redaction)
         self._calls = calls
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._started = time.perf_counter()
 
-    async def exchange(self, frame: bytes) -> tuple[Done, Ending]:
-        self._process.send(frame)
-        received_bytes = 0
-        while True:
-            said = await self._process.receive()
-            if not isinstance(said, Said):
-                raise FrameError("found a second start")
-            received_bytes += said.size_bytes
-            if received_bytes > MAX_SAID_BYTES:
-                raise FrameError(f"it said more than {MAX_SAID_BYTES:,} bytes in one run")
-            done = self._take(said)
-            if said.ending is not None:
-                if done is None:
-                    raise FrameError("found an end without its result")
-                return done, said.ending
+    @property
+    def calls_in_flight(self) -> int:
+        """Host calls that are not answered yet."""
+        return len(self._in_flight)
 
-    async def close(self) -> None:
-        for task in self._in_flight:
-            task.cancel()
-        await asyncio.gather(*self._in_flight, return_exceptions=True)
+    def take(self, message: GuestMessage, process: SandboxProcess) -> None:
+        """Take in what the run says, but its end."""
+        match message:
+            case Call():
+                task = asyncio.create_task(self._answer(message, process))
+                self._in_flight.add(task)
+                task.add_done_callback(self._in_flight.discard)
+            case Emit():
+                self._record.emit(message)
+            case Push():
+                self._record.push(message)
+            case Log():
+                self._record.log(message)
+            case Done():
+                raise AssertionError("an end is settled, not taken")
+
+    async def settle(self, done: Done, ending: Ending = _QUIET) -> None:
+        """The run ended by itself."""
+        duration_ms = (time.perf_counter() - self._started) * 1_000
+        outcome = self._record.outcome(done, ending, duration_ms)
+        await self._end(outcome)
+
+    async def fail(self, status: FailureStatus, error: str) -> None:
+        """The run was ended."""
+        duration_ms = (time.perf_counter() - self._started) * 1_000
+        await self._end(self._record.failure(status, error, duration_ms))
+
+    async def abandon(self) -> None:
+        """The run is not carried to an end here."""
+        await self._close_calls()
+
+    async def _end(self, outcome: RunOutcome) -> None:
+        self.is_settled = True
+        await self._close_calls()
+        self._waiting.settle(outcome)
+
+    async def _close_calls(self) -> None:
+        if self._in_flight:
+            for task in self._in_flight:
+                task.cancel()
+            await asyncio.gather(*self._in_flight, return_exceptions=True)
         await self._calls.close()
 
-    def _take(self, said: Said) -> Done | None:
-        done: Done | None = None
-        for message in said.messages:
-            match message:
-                case Call():
-                    self._begin(message)
-                case Emit():
-                    self._record.emit(message)
-                case Push():
-                    self._record.push(message)
-                case Log():
-                    self._record.log(message)
-                case Done():
-                    if said.ending is None or done is not None:
-                        raise FrameError("found a result before the end")
-                    done = message
-        return done
-
-    def _begin(self, call: Call) -> None:
-        if len(self._in_flight) >= MAX_CALLS_IN_FLIGHT:
-            raise FrameError(f"found more than {MAX_CALLS_IN_FLIGHT} host calls at once")
-        task = asyncio.create_task(self._answer(call))
-        self._in_flight.add(task)
-        task.add_done_callback(self._in_flight.discard)
-
-    async def _answer(self, call: Call) -> None:
+    async def _answer(self, call: Call, process: SandboxProcess) -> None:
         try:
             frame = answer_frame(call.id, await self._calls.call(call.name, call.args))
         except HostCallError as error:
@@ -139,22 +110,95 @@ class _Run:
             # A mistake of ours in one call must not end the run without a word.
             _log.exception("the host call %s", call.name)
             frame = refusal_frame(call.id, f"inside Rowcast: {error!r}")
-        self._process.send(frame)
+        process.send(frame)
 
 
-def _frame(request: RunRequest, secrets: dict[str, str]) -> bytes:
-    chain = request.chain
-    header = RunHeader(
-        listener=request.listener,
-        event_bytes=len(request.event),
-        memory_mb=request.memory_mb,
-        attempt=request.attempt,
-        root=chain.root,
-        path=chain.path,
+async def run_in(
+    process: SandboxProcess,
+    waiting: Sequence[WaitingRun],
+    host: HostCalls,
+    secrets: dict[str, str],
+    redaction: Redaction,
+) -> None:
+    """Run what waits, all of one listener, to its end, at its time limit at the latest.
+
+    Each is given its outcome as soon as there is one. The process is killed unless all was well;
+    whether it may be used again is whether it is alive afterwards. A run that was ended by what
+    another of its frame did has no outcome then and is to be run again; a run alone has one.
+    """
+    runs = [SandboxRun(one, host.open(one.request), redaction) for one in waiting]
+    limit_s = waiting[0].request.timeout_s
+    whole = False
+    try:
+        async with asyncio.timeout(limit_s):
+            process.send(_frame([one.request for one in waiting], secrets))
+            process.heap_bytes = await _exchange(process, runs)
+        whole = True
+    except TimeoutError:
+        await _give_up(process, runs, "timeout", f"it ran for more than {limit_s:g} s; killed")
+    except FrameError as error:
+        await _give_up(process, runs, "killed", f"its process was killed: {error}")
+    except ProcessEndedError as error:
+        await _give_up(process, runs, "killed", f"its process ended: {error}")
+    finally:
+        if not whole:
+            await process.kill()
+            await asyncio.gather(*(run.abandon() for run in runs if not run.is_settled))
+
+
+async def _exchange(process: SandboxProcess, runs: Sequence[SandboxRun]) -> int:
+    """Speak with the process until all runs are settled; returns how large its memory is."""
+    received_bytes = 0
+    while True:
+        said = await process.receive()
+        if not isinstance(said, Said):
+            raise FrameError("found a second start")
+        received_bytes += said.size_bytes
+        if received_bytes > MAX_SAID_BYTES:
+            raise FrameError(f"it said more than {MAX_SAID_BYTES:,} bytes")
+        ends = sum(isinstance(message, Done) for message in said.messages)
+        if ends > sum(not run.is_settled for run in runs):
+            raise FrameError("found more results than runs")
+        for message in said.messages:
+            await _take(message, said, runs, process)
+        if said.ending is not None:
+            if not all(run.is_settled for run in runs):
+                raise FrameError("found an end without its result")
+            return said.ending.heap_bytes
+
+
+async def _take(
+    message: GuestMessage, said: Said, runs: Sequence[SandboxRun], process: SandboxProcess
+) -> None:
+    if not 0 <= message.r < len(runs):
+        raise FrameError(f"found a message of run {message.r}, expected one of {len(runs)}")
+    run = runs[message.r]
+    if not isinstance(message, Done):
+        if sum(one.calls_in_flight for one in runs) >= MAX_CALLS_IN_FLIGHT:
+            raise FrameError(f"found more than {MAX_CALLS_IN_FLIGHT} host calls at once")
+        run.take(message, process)
+        return
+    # A run alone ends with its frame; whoever says so earlier has not ended.
+    if run.is_settled or (len(runs) == 1 and said.ending is None):
+        raise FrameError("found a result before the end")
+    await run.settle(message, said.ending if len(runs) == 1 and said.ending else _QUIET)
+
+
+async def _give_up(
+    process: SandboxProcess, runs: Sequence[SandboxRun], status: FailureStatus, error: str
+) -> None:
+    await process.kill()
+    if len(runs) == 1:
+        await runs[0].fail(status, error)
+
+
+def _frame(requests: Sequence[RunRequest], secrets: dict[str, str]) -> bytes:
+    first = requests[0]
+    return run_frame(
+        first.listener,
+        first.code,
+        [(RunHead(one.attempt, one.chain.root, one.chain.path), one.event) for one in requests],
+        memory_mb=first.memory_mb,
         secrets=secrets,
+        keep=first.reuse,
     )
-    return run_frame(header, request.event, request.code)
-
-
-def _since_ms(started: float) -> float:
-    return (time.perf_counter() - started) * 1_000

@@ -101,6 +101,7 @@ class Carrier:
                     tenant=definition.tenant,
                     timeout_s=definition.timeout_s,
                     memory_mb=definition.memory_mb,
+                    reuse=definition.reuse,
                 )
                 return await self._sandbox.run(request)
             case Webhook() as webhook:

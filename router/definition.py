@@ -80,6 +80,7 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenant: str = "default"
     enabled: bool = True
     recursion: int = 0
+    reuse: bool = False
     version: int = 0
     since_ms: int = 0
 

@@ -41,6 +41,7 @@ const define = space.get("_define");
 define("_runner", runnerSource);
 define("_guest", guestSource);
 define.destroy();
+pyodide.runPython("sys.modules['_runner']._guest = sys.modules['_guest']", { globals: space });
 pyodide.runPython("del sys.modules['_testinternalcapi']\nimport gc\ngc.collect()", { globals: space });
 space.destroy();
 hideBuiltins(module, HIDDEN);

@@ -1,11 +1,12 @@
-// One sandbox process: runs what comes on stdin, one run at a time, each in pristine memory.
+// One sandbox process: runs what comes on stdin, one frame at a time, each in pristine memory
+// unless the frame says that memory is kept.
 //
-// In:  R<header JSON>\n<event><code>   a run; the header says how long event and code are
+// In:  R<header JSON>\n<events><code>  runs; the header says how many bytes the events are
 //      V<JSON>                         the answer to a host call
 //      Z                               put everything back, after runs that kept it
 // Out: S<JSON>                         ready to start
 //      G<lines of JSON>                what the guest says during a run
-//      D<JSON>\n<lines of JSON>        a run is done: what this side knows of it, then the guest
+//      D<JSON>\n<lines of JSON>        all runs are done: what this side knows, then the guest
 // The lines are made by runner.py, in the guest's own memory: whoever reads them must take them for
 // forged. Any exception that reaches this file ends the process: nothing is mended here.
 
@@ -107,14 +108,15 @@ async function next(wait) {
 // Returns whether stdin is still open.
 async function run(frame) {
   const headEnd = frame.indexOf(10);
-  const header = JSON.parse(decoder.decode(frame.subarray(1, headEnd)));
-  const eventEnd = headEnd + 1 + header.event_bytes;
-  heapLimit.bytes = header.memory_mb * MEBIBYTE;
+  const head = decoder.decode(frame.subarray(1, headEnd));
+  const { events_bytes, memory_mb, keep } = JSON.parse(head);
+  const codeStart = headEnd + 1 + events_bytes;
+  heapLimit.bytes = memory_mb * MEBIBYTE;
   let wait = pass(
     start(
-      decoder.decode(frame.subarray(1, headEnd)),
-      decoder.decode(frame.subarray(headEnd + 1, eventEnd)),
-      decoder.decode(frame.subarray(eventEnd)),
+      head,
+      decoder.decode(frame.subarray(headEnd + 1, codeStart)),
+      decoder.decode(frame.subarray(codeStart)),
     ),
   );
   while (wait !== null) {
@@ -124,7 +126,7 @@ async function run(frame) {
     else if (came[0] === ANSWER) wait = pass(answer(decoder.decode(came.subarray(1))));
     else throw new Error(`a frame ${came[0]} during a run`);
   }
-  if (!header.keep) reset();
+  if (!keep) reset();
   return true;
 }
 

@@ -1,12 +1,14 @@
 """The guest's side of a run: an event loop without a world, and the messages it exchanges.
 
-Lives in the snapshot as the module `_runner`. JavaScript calls `start`, `answer` and `wake` with
+Lives in the snapshot as the module `_runner`. A frame may hold several runs of one listener, which
+share an interpreter and go on beside each other; every message says whose it is (`r`). JavaScript calls `start`, `answer` and `wake` with
 text and gets text back: lines of JSON for the host, then a last line that says what next: `D` the
 run is done, `W<ms>` call again after so long or with an answer, `W-1` only with an answer. Nothing
 here protects anybody: a guest may change it all, and the host trusts none of it.
 """
 
 import asyncio
+import contextvars
 import gc
 import heapq
 import inspect
@@ -20,11 +22,13 @@ from asyncio import events as _events
 
 MAX_PENDING_CALLS = 100
 _BRIDGE = ("js", "pyodide_js", "_pyodide_js", "pyodide", "_pyodide", "_pyodide_core", "ctypes", "_ctypes")
+_OURS = ("_runner.py", "_guest.py")
 _HEADLINE = 'the code has no function "main", expected: async def main(event, g)'
 
 
 # A listener that patches the module by mistake must not break its own end.
 _to_json, _from_json = json.dumps, json.loads
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class HostError(Exception):
@@ -55,7 +59,7 @@ class _Loop(asyncio.BaseEventLoop):
         try:
             while self._ready or self.next_ms() == 0:
                 self._run_once()
-                if _run.task.done():
+                if _batch.open == 0:
                     break
         finally:
             _events._set_running_loop(None)
@@ -71,19 +75,42 @@ class _Loop(asyncio.BaseEventLoop):
         return max(0, int(left * 1000) + 1) if left > 0 else 0
 
 
-class _Run:
-    """What one run has under way."""
+class _Batch:
+    """What the runs of one frame have under way; usually it is one run."""
 
     def __init__(self):
         self.lines = []
         self.pending = {}
         self.calls = 0
-        self.loop = None
-        self.task = None
-        self.name = ""
+        self.open = 0
+        self.tasks = set()
 
 
-_run = _Run()
+class _Printed:
+    """stdout where several runs share an interpreter: what is printed is the run's own log."""
+
+    def __init__(self):
+        self.parts = {}
+
+    def write(self, text):
+        run = _run.get()
+        self.parts[run] = self.parts.get(run, "") + text
+        if "\n" in text:
+            self.flush()
+        return len(text)
+
+    def flush(self):
+        run = _run.get()
+        text = self.parts.pop(run, "").rstrip("\n")
+        if text:
+            tell({"t": "log", "level": "info", "message": text}, "print")
+
+
+_batch = _Batch()
+_loop = None
+_main = None
+_code = None
+_run = contextvars.ContextVar("run", default=0)
 
 
 def seal():
@@ -106,46 +133,55 @@ def seal():
 
 def call(name, args):
     """Ask the host; returns a future."""
-    run = _run
-    if len(run.pending) >= MAX_PENDING_CALLS:
+    batch = _batch
+    if len(batch.pending) >= MAX_PENDING_CALLS:
         raise HostError(f"more than {MAX_PENDING_CALLS} calls wait for an answer; await some first")
-    text = _dumps({"t": "call", "id": run.calls + 1, "name": name, "args": args}, name)
-    run.calls += 1
-    future = run.loop.create_future()
-    run.pending[run.calls] = future
-    run.lines.append(text)
+    number = batch.calls + 1
+    message = {"t": "call", "r": _run.get(), "id": number, "name": name, "args": args}
+    batch.lines.append(_dumps(message, name))
+    batch.calls = number
+    future = batch.pending[number] = _loop.create_future()
     return future
 
 
 def tell(message, what):
     """Tell the host something that has no answer."""
-    _run.lines.append(_dumps(message, what))
+    message["r"] = _run.get()
+    _batch.lines.append(_dumps(message, what))
 
 
 def _dumps(value, what):
     try:
-        return _to_json(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise HostError(f"{what}: found a value that JSON cannot hold: {error}") from None
 
 
-def start(header, event, code):
-    """Begin a run."""
+def start(header, events, code):
+    """Begin the runs of a frame; where the code is the one that is loaded, it is not loaded again."""
+    global _batch, _loop
     random.seed()
-    run = _run
     options = _from_json(header)
-    run.__init__()
-    run.name = options["listener"]
-    run.loop = _Loop()
-    _events.set_event_loop(run.loop)
-    run.task = run.loop.create_task(_main(options, event, code))
+    _batch = _Batch()
+    if _loop is None or not options["keep"]:
+        _loop = _Loop()
+        _events.set_event_loop(_loop)
+    if options["keep"] and not isinstance(sys.stdout, _Printed):
+        sys.stdout = _Printed()
+    runs = options.pop("runs")
+    _batch.open = len(runs)
+    for number, (run, event) in enumerate(zip(runs, _from_json(events), strict=True)):
+        context = contextvars.copy_context()
+        context.run(_run.set, number)
+        task = _loop.create_task(_carry({**options, **run}, event, code, number), context=context)
+        _batch.tasks.add(task)
     return _step()
 
 
 def answer(text):
     """Give a call its answer."""
     reply = _from_json(text)
-    future = _run.pending.pop(reply["id"], None)
+    future = _batch.pending.pop(reply["id"], None)
     if future is not None and not future.done():
         if "error" in reply:
             future.set_exception(HostError(reply["error"]))
@@ -160,76 +196,67 @@ def wake():
 
 
 def _step():
-    run = _run
-    run.loop.run_ready()
-    if run.task.done():
-        run.lines.append(_end(run))
+    batch = _batch
+    _loop.run_ready()
+    if batch.open == 0:
         sys.stdout.flush()
         sys.stderr.flush()
         control = "D"
     else:
-        control = f"W{run.loop.next_ms()}"
-    text = "".join(line + "\n" for line in run.lines) + control
-    run.lines.clear()
+        control = f"W{_loop.next_ms()}"
+    text = "".join(line + "\n" for line in batch.lines) + control
+    batch.lines.clear()
     return text
 
 
-async def _main(options, event, code):
-    import _guest
+async def _carry(options, event, code, number):
+    """One run, to its last message."""
+    batch = _batch
+    try:
+        result = _load(options["listener"], code)(event, _guest.G(options))
+        if inspect.isawaitable(result):
+            result = await result
+        message = _dumps({"t": "done", "r": number, "ok": True, "result": result}, "main's result")
+    except BaseException as error:
+        message = _to_json({"t": "done", "r": number, "ok": False, "error": _explain(error)})
+    if isinstance(sys.stdout, _Printed):
+        sys.stdout.flush()
+    batch.lines.append(message)
+    batch.open -= 1
 
-    filename = f"{run_name(options['listener'])}.py"
+
+def _load(listener, code):
+    """The function `main` of the code."""
+    global _main, _code
+    if code == _code:
+        return _main
+    filename = f"{listener}.py"
     linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
     space = {"__name__": "listener", "__file__": filename, "__builtins__": __builtins__}
     exec(compile(code, filename, "exec", dont_inherit=True), space)
     main = space.get("main")
     if not callable(main):
         raise NameError(_HEADLINE)
+    _main, _code = main, code
+    return main
+
+
+def _explain(error):
+    """A failed run's error: the traceback from the listener's own code on."""
+    if isinstance(error, asyncio.CancelledError):
+        return "CancelledError: the run cancelled itself"
     try:
-        result = main(_from_json(event), _guest.G(options))
-        if inspect.isawaitable(result):
-            result = await result
-    except (SystemExit, KeyboardInterrupt) as error:
-        # Left to itself it would end the process instead of the run.
-        raise RuntimeError(f"the code ended itself with {error!r}") from None
-    return result
-
-
-def run_name(listener):
-    """The listener's name as a file's."""
-    return listener.replace("/", "_")
-
-
-def _end(run):
-    if run.task.cancelled():
-        return _to_json({"t": "done", "ok": False, "error": "the run cancelled itself"})
-    error = run.task.exception()
-    if error is None:
-        try:
-            return _to_json(
-                {"t": "done", "ok": True, "result": run.task.result()},
-                ensure_ascii=False,
-                allow_nan=False,
-                separators=(",", ":"),
-            )
-        except (TypeError, ValueError, RecursionError) as reason:
-            text = f"TypeError: main returned a value that JSON cannot hold: {reason}"
-            return _to_json({"t": "done", "ok": False, "error": text})
-    try:
-        text = _traceback(error)
+        return _traceback(error)
     except BaseException:
         # The guest broke what tracebacks are made with.
-        text = f"{type(error).__name__}: {error}"
-    return _to_json({"t": "done", "ok": False, "error": text})
+        return f"{type(error).__name__}: {error}"
 
 
 def _traceback(error):
-    """The traceback from the listener's own code on."""
-    seen = traceback.TracebackException.from_exception(error, limit=None)
+    seen = traceback.TracebackException.from_exception(error)
     part, depth = seen, 0
     while part is not None and depth < 10:
-        part.stack[:] = [
-            frame for frame in part.stack if frame.filename not in ("_runner.py", "_guest.py")
-        ]
+        part.stack[:] = [frame for frame in part.stack if frame.filename not in _OURS]
         part, depth = part.__cause__ or part.__context__, depth + 1
     out = io.StringIO()
     out.writelines(seen.format())

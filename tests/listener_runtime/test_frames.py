@@ -11,12 +11,13 @@ from events.json_codec import JsonValue
 from listener_runtime.errors import FrameError
 from listener_runtime.frames import (
     MAX_FRAME_BYTES,
+    BatchHead,
     Call,
     Done,
     Emit,
     Log,
     Push,
-    RunHeader,
+    RunHead,
     Said,
     Started,
     answer_frame,
@@ -87,13 +88,23 @@ def test_deep_nesting_is_refused_and_not_a_crash() -> None:
         decode_frame(b'G{"t":"emit","type":"custom.x","data":' + deep + b"}\n")
 
 
-def test_a_run_is_framed_with_the_length_of_its_event() -> None:
-    header = RunHeader("pay", 2, 256, 1, "root", ("a",), {"KEY": "v"})
-    frame = run_frame(header, b"{}", "é = 1")
+def test_runs_are_framed_with_the_length_of_their_events() -> None:
+    heads = (RunHead(1, "root", ("a",)), RunHead(2, "other", ()))
+    frame = run_frame(
+        "pay",
+        "é = 1",
+        [(heads[0], b'{"n": 1}'), (heads[1], b"{}")],
+        memory_mb=256,
+        secrets={"KEY": "v"},
+        keep=True,
+    )
     assert decode_length(frame[:4]) == len(frame) - 4
     head, _, rest = frame[5:].partition(b"\n")
-    assert msgspec.json.decode(head, type=RunHeader) == header
-    assert rest == b"{}" + "é = 1".encode()
+    events = b'[{"n": 1},{}]'
+    assert msgspec.json.decode(head, type=BatchHead) == BatchHead(
+        "pay", len(events), 256, {"KEY": "v"}, heads, keep=True
+    )
+    assert rest == events + "é = 1".encode()
 
 
 @given(json_values)

@@ -115,10 +115,10 @@ async def test_a_run_may_ask_for_more_memory_than_the_standard(single: SandboxPo
         "import os\ndef main(event, g): os._exit(0)",
         "import os\ndef main(event, g): os.abort()",
         "import sys, faulthandler\ndef main(event, g): faulthandler._sigsegv()",
-        "import _runner\ndef main(event, g): _runner._run.lines.append('{}')",
-        'import _runner\ndef main(event, g): _runner._run.lines.append(\'{"t":"done","ok":true}\')',
-        "import _runner\ndef main(event, g): _runner._run.task = None",
-        "import _runner\ndef main(event, g): _runner._to_json = lambda *_, **__: 'nonsense'",
+        "import _runner\ndef main(event, g): _runner._batch.lines.append('{}')",
+        "import _runner\ndef main(event, g): _runner.tell({'t': 'done', 'ok': True}, 'forged')",
+        "import _runner\ndef main(event, g): _runner._batch.open = 'nonsense'",
+        "import _runner\ndef main(event, g): _runner._encode = lambda *_, **__: 'nonsense'",
     ],
 )
 async def test_a_process_that_breaks_is_replaced_and_its_run_is_said_to_be_killed(
