@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Coroutine
 from contextlib import aclosing
@@ -61,6 +62,8 @@ class _Commands(click.Group):
 @click.version_option(package_name="rowcast")
 def main() -> None:
     """Turn what happens in databases and APIs into events, and events into action."""
+    # What matters of the Kafka client's troubles reaches us as exceptions, said with their mend.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 @main.command()

@@ -96,8 +96,6 @@ def run_service(service: Service) -> None:
     """Run a service in this process until it is told to stop; raises what it ends with."""
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)
-    # What matters of the client's troubles reaches us as exceptions, said with their mend.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
     async def main() -> None:
         stop = asyncio.Event()
