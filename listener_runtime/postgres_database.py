@@ -71,6 +71,7 @@ class PostgresDatabase:
         self._writing: OrderedDict[str, None] = OrderedDict()
         self._keeps_effects = False
         self._effects_asked_s = float("-inf")
+        self._effects_asking = asyncio.Lock()
         self._purged_s = time.monotonic()
         self._purge: asyncio.Task[None] | None = None
 
@@ -124,11 +125,27 @@ class PostgresDatabase:
 
         The session must be in no transaction.
         """
-        now_s = time.monotonic()
-        if self._keeps_effects or now_s < self._effects_asked_s + _EFFECTS_ASKED_AGAIN_S:
-            return self._keeps_effects
-        first = self._effects_asked_s < 0
-        self._effects_asked_s = now_s
+        if self._keeps_effects:
+            return True
+        # Who comes while it is being asked waits: it must not write without a record.
+        async with self._effects_asking:
+            now_s = time.monotonic()
+            if not self._keeps_effects and now_s > self._effects_asked_s + _EFFECTS_ASKED_AGAIN_S:
+                reason = await self._ask_for_effects(session)
+                if reason and self._effects_asked_s < 0:
+                    _log.warning(
+                        "%s: without the table %s.effects a retry repeats what its run has "
+                        "written; its owner can make it (%s)",
+                        self.source,
+                        postgres_effects.EFFECTS_SCHEMA,
+                        reason,
+                    )
+                self._effects_asked_s = now_s
+                self._keeps_effects = not reason
+        return self._keeps_effects
+
+    async def _ask_for_effects(self, session: PostgresSession) -> str:
+        """Why effects cannot be recorded; empty where they can."""
         is_kept = query(postgres_effects.IS_KEPT)
         (result,) = await session.exchange([is_kept])
         reason = "the role may not write to it"
@@ -138,16 +155,7 @@ class PostgresDatabase:
             except StatementError as error:
                 reason = str(error)
             (result,) = await session.exchange([is_kept])
-        self._keeps_effects = result.get_value(0, 0) == b"t"
-        if first and not self._keeps_effects:
-            _log.warning(
-                "%s: without the table %s.effects a retry repeats what its run has written; its "
-                "owner can make it (%s)",
-                self.source,
-                postgres_effects.EFFECTS_SCHEMA,
-                reason,
-            )
-        return self._keeps_effects
+        return "" if result.get_value(0, 0) == b"t" else reason
 
     def purge_effects(self) -> None:
         """Drop records that are too old, in the background, from time to time."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import select
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -122,9 +123,10 @@ class PostgresSession:
 
     def take_over(self, owner: str) -> bool:
         """Give it to a run; False where the server has closed it in the meantime."""
-        try:
-            self._pgconn.consume_input()
-        except psycopg.Error:
+        # The server says nothing to an idle connection but that it closes it.
+        watch = select.poll()
+        watch.register(self._pgconn.socket, select.POLLIN)
+        if watch.poll(0):
             return False
         # What a run has set (search_path, advisory locks, temporary tables) ends with it.
         self._reset = self._reset or self.owner != owner
