@@ -9,6 +9,7 @@ HostCallError comes out, whose message the guest reads.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -110,6 +111,7 @@ class RunCalls:
             "db.commit": self._commit,
             "db.rollback": self._rollback,
             "http.request": self._request,
+            **{name: functools.partial(self._mongo, name) for name in _MONGO},
         }
 
     async def call(self, name: str, args: JsonObject) -> JsonValue:
@@ -120,12 +122,11 @@ class RunCalls:
         if self._closed:
             raise HostCallError("the run has ended")
         handler = self._handlers.get(name)
-        if handler is None and name not in _MONGO:
+        if handler is None:
             raise HostCallError(
                 f"found the call {name[:80]!r}, expected one of {', '.join(CALL_NAMES)}"
             )
-        carried_out = self._mongo(name, args) if handler is None else handler(args)
-        task = asyncio.ensure_future(self._in_time(name, carried_out))
+        task = asyncio.create_task(self._in_time(name, handler, args))
         self._in_flight.add(task)
         try:
             return await task
@@ -147,13 +148,11 @@ class RunCalls:
             await transaction.abandon()
         self._transactions.clear()
 
-    async def _in_time(
-        self, name: str, carried_out: Coroutine[None, None, JsonObject]
-    ) -> JsonObject:
+    async def _in_time(self, name: str, handler: _Handler, args: JsonObject) -> JsonObject:
         limit = asyncio.timeout(max(0.0, self._deadline_s - time.monotonic()))
         try:
             async with limit:
-                return await carried_out
+                return await handler(args)
         except TimeoutError as error:
             raise HostCallError(
                 f"{name} took longer than what was left of the run's {self._run.timeout_s} s"
