@@ -15,6 +15,7 @@ from events.cluster import Cluster
 
 # Longer than another source's transaction can stay open on the topic.
 _TIMEOUT_S = 90.0
+_REQUEST_TIMEOUT_MS = 10_000
 
 
 async def last_record(cluster: Cluster, key: bytes) -> bytes | None:
@@ -24,10 +25,12 @@ async def last_record(cluster: Cluster, key: bytes) -> bytes | None:
     """
     partition = TopicPartition(cluster.topics.progress, 0)
     probe = AIOKafkaConsumer(
-        bootstrap_servers=cluster.bootstrap, isolation_level="read_uncommitted"
+        bootstrap_servers=cluster.bootstrap,
+        isolation_level="read_uncommitted",
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
     )
-    await probe.start()
     try:
+        await probe.start()
         end = (await probe.end_offsets([partition]))[partition]
         start = (await probe.beginning_offsets([partition]))[partition]
     finally:
@@ -37,12 +40,13 @@ async def last_record(cluster: Cluster, key: bytes) -> bytes | None:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=cluster.bootstrap,
         isolation_level="read_committed",
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
-    await consumer.start()
     found: bytes | None = None
     try:
+        await consumer.start()
         consumer.assign([partition])
         consumer.seek(partition, start)
         async with asyncio.timeout(_TIMEOUT_S):

@@ -49,8 +49,9 @@ _REQUEST_TIMEOUT_MS = 30_000
 _TRANSACTION_TIMEOUT_MS = 60_000
 _METADATA_MAX_AGE_MS = 30_000
 _CLOSE_TIMEOUT_S = 5.0
-_OWNER_TIMEOUT_S = 5.0
-_OWNER_POLL_S = 0.2
+_OWNER_WAIT_S = 5.0
+_OWNER_SHORT_WAIT_S = 1.0
+_OWNER_POLL_S = 0.1
 
 
 class Publisher:
@@ -87,7 +88,7 @@ class Publisher:
             await self._take_over(producer)
             return await last_record(self._cluster, self._key)
         except ProducerFenced as error:
-            raise await self._why_fenced() from error
+            raise await self._failure(error) from error
         except KafkaConnectionError as error:
             raise unreachable(self._cluster, error) from error
         except KafkaError as error:
@@ -106,15 +107,10 @@ class Publisher:
             _expect_failure_elsewhere(producer)
             await self._send(producer, batches, progress)
             await producer.commit_transaction()
-        except ProducerFenced as error:
-            raise await self._why_fenced() from error
         except MessageSizeTooLargeError as error:
             raise self._refused_as_too_large(group) from error
-        except KafkaError as error:
-            raise PublishError(f"a group was not committed to Kafka: {error!r}") from error
-        except AssertionError as error:
-            # How aiokafka says that its producer failed fatally while no transaction was open.
-            raise PublishError("the producer had failed before this group") from error
+        except (KafkaError, AssertionError) as error:
+            raise await self._failure(error) from error
 
     async def close(self) -> None:
         """Close the producer; a transaction that is open is left to the next start to abort."""
@@ -210,28 +206,39 @@ class Publisher:
         )
         await producer.commit_transaction()
 
-    async def _why_fenced(self) -> PublishError:
-        """Who has taken over; where it is nobody, Kafka has ended a transaction of ours."""
-        owner: Owner | None = None
+    async def _failure(self, error: Exception) -> PublishError:
+        """What to raise for a failure of Kafka, which may be that another has taken over.
+
+        A broker that is asked to end a transaction while it fences its producer may answer with
+        any error, so the last owner is asked for after all of them.
+        """
+        fenced = isinstance(error, ProducerFenced)
+        deadline = time.monotonic() + (_OWNER_WAIT_S if fenced else _OWNER_SHORT_WAIT_S)
         try:
-            async with asyncio.timeout(_OWNER_TIMEOUT_S):
-                while owner is None or owner == self._owner:
-                    # A newer one fences first and says so a moment later.
-                    await asyncio.sleep(_OWNER_POLL_S)
-                    owner = await self._last_owner()
-        except (TimeoutError, KafkaError):
+            while (owner := await self._other_owner()) is None and time.monotonic() < deadline:
+                # A newer one fences first and says so a moment later.
+                await asyncio.sleep(_OWNER_POLL_S)
+        except (KafkaError, OSError):
+            owner = None
+        if owner is not None:
+            return FencedError(
+                f"another capture of the source {self._source!r} has started on this cluster and "
+                f"taken over, process {owner.pid} on {owner.host}; run one capture a source, or "
+                "give one of the sources another name"
+            )
+        if fenced:
             return PublishError(
                 f"Kafka ended a transaction of {self._source!r} that stayed open for too long"
             )
-        return FencedError(
-            f"another capture of the source {self._source!r} has started on this cluster and "
-            f"taken over, process {owner.pid} on {owner.host}; run one capture a source, or give "
-            "one of the sources another name"
-        )
+        if isinstance(error, AssertionError):
+            # How aiokafka says that its producer failed fatally while no transaction was open.
+            return PublishError("the producer had failed before this group")
+        return PublishError(f"a group was not committed to Kafka: {error!r}")
 
-    async def _last_owner(self) -> Owner | None:
+    async def _other_owner(self) -> Owner | None:
         value = await last_record(self._cluster, owner_key(self._source))
-        return decode_owner(value) if value is not None else None
+        owner = decode_owner(value) if value is not None else None
+        return owner if owner != self._owner else None
 
     def _refused_as_too_large(self, group: ChangeGroup) -> RecordTooLargeError:
         largest = max(

@@ -107,7 +107,7 @@ async def test_a_newer_publisher_of_the_source_fences_the_older(cluster: Cluster
 async def test_a_transaction_that_kafka_ended_is_not_taken_for_another_capture(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cdc.publisher._OWNER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("cdc.publisher._OWNER_WAIT_S", 0.5)
     async with started(cluster) as publisher:
         # What the broker does itself once a transaction has been open for too long.
         thief = AIOKafkaProducer(
