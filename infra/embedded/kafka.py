@@ -134,5 +134,7 @@ class EmbeddedKafka:
             "num.network.threads": 2,
             "num.io.threads": 4,
             "log.retention.hours": 168,
+            # Longer than any holiday: offsets that are forgotten make old events run again.
+            "offsets.retention.minutes": 525_600,
         }
         return "".join(f"{key}={value}\n" for key, value in values.items())

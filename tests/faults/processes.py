@@ -1,0 +1,75 @@
+"""Processes that a fault test starts and kills, each a process of its own under this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer
+
+from events.cluster import Cluster
+from infra.process import launch_prefix
+from tests.faults.load import LIMIT_S, Database, Json
+
+FOLDER = Path(__file__).parent
+
+
+class ServiceProcess:
+    """A script that prints `ready` once it is, started as often as asked."""
+
+    def __init__(self, log: Path, script: str, *arguments: str) -> None:
+        self._command = (*launch_prefix(), sys.executable, str(FOLDER / script), *arguments)
+        self._log = log
+
+    @contextmanager
+    def started(self) -> Generator[subprocess.Popen[bytes]]:
+        environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}
+        with (
+            self._log.open("ab") as log,
+            subprocess.Popen(
+                self._command, stdout=subprocess.PIPE, stderr=log, env=environment
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    def wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line == b"ready\n", f"it ended: {self._log.read_text()[-3_000:]}"
+
+
+def capture_process(database: Database, cluster: Cluster, source: str, log: Path) -> ServiceProcess:
+    """Capture of one source."""
+    arguments = (database.kind, cluster.bootstrap, cluster.topics.prefix)
+    return ServiceProcess(
+        log, "capture_process.py", *arguments, source, database.address, database.scope
+    )
+
+
+async def read_all(cluster: Cluster, topic: str, count: int) -> list[Json]:
+    """What read_committed sees, until there are so many and, for 2 s, no more."""
+    found: list[Json] = []
+    async with AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=cluster.bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+    ) as consumer:
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
+            batches = await consumer.getmany(timeout_ms=2_000)
+            if not batches and len(found) >= count:
+                break
+            for records in batches.values():
+                found += [json.loads(record.value) for record in records if record.value]
+    return found

@@ -1,0 +1,193 @@
+"""Kafka killed or stopped under capture and router: each may end and be started again, and every
+committed change is there once, with one emission of the listener for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from cdc.topic_creation import ensure_own_topics, ensure_topics
+from events.cluster import Cluster
+from events.topic import Topics
+from infra.embedded.kafka import EmbeddedKafka
+from router.definition import Definition, ListenerCode, definition_key
+from rowcast.kafka_access import write_record
+from tests.conftest import free_ports
+from tests.faults.load import LIMIT_S, Postgres, Writer, by_key
+from tests.faults.processes import ServiceProcess, capture_process, read_all
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration]
+
+KILLS = 4
+
+
+class Broker:
+    """A Kafka of a test's own, which it may kill."""
+
+    def __init__(self, folder: Path) -> None:
+        port, controller = free_ports(2)
+        self.server = EmbeddedKafka(folder / "kafka", port, controller, folder / "kafka.log")
+        self.server.prepare()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        spec = self.server.process()
+        with spec.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                spec.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + LIMIT_S
+        while not asyncio.run(self.server.answers()):
+            assert time.monotonic() < deadline, spec.log.read_text()[-2_000:]
+            time.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+        if number == signal.SIGKILL:
+            self._process.wait()
+
+
+class KeptRunning(threading.Thread):
+    """Starts a service again whenever it ends, as the supervisor does; counts its ends."""
+
+    def __init__(self, service: ServiceProcess) -> None:
+        super().__init__(daemon=True)
+        self._service = service
+        self._stopped = threading.Event()
+        self.ready = threading.Event()
+        self.ends = 0
+
+    def run(self) -> None:
+        while not self._stopped.is_set():
+            with self._service.started() as process:
+                threading.Thread(target=self._await_ready, args=(process,), daemon=True).start()
+                while process.poll() is None:
+                    if self._stopped.wait(0.05):
+                        return
+            self.ready.clear()
+            self.ends += 1
+            self._stopped.wait(0.2)
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        if process.stdout.readline() == b"ready\n":
+            self.ready.set()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join(LIMIT_S)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    made = Broker(tmp_path)
+    made.start()
+    yield made
+    made.signal(signal.SIGKILL)
+
+
+@contextmanager
+def kept_running(service: ServiceProcess) -> Generator[KeptRunning]:
+    kept = KeptRunning(service)
+    kept.start()
+    try:
+        assert kept.ready.wait(LIMIT_S)
+        yield kept
+    finally:
+        kept.stop()
+
+
+def test_a_kafka_killed_under_load_loses_nothing_and_repeats_nothing(
+    postgres_dsn: str, broker: Broker, tmp_path: Path
+) -> None:
+    seed = int(os.environ.get("ROWCAST_FAULT_SEED", "0")) or random.randrange(1, 2**32)
+    print(f"ROWCAST_FAULT_SEED={seed}")
+    moments = random.Random(seed)
+    database = Postgres(postgres_dsn)
+    source = f"s{uuid.uuid4().hex[:12]}"
+    cluster = Cluster(broker.server.bootstrap, Topics(f"p{uuid.uuid4().hex[:12]}"), (source,))
+    topic = database.topic(source)
+
+    async def prepare() -> None:
+        await ensure_own_topics(cluster)
+        await ensure_topics(cluster, [topic])
+        echo = Definition("echo", f"db.{source}.**", ListenerCode("x"), version=1)
+        await write_record(
+            cluster, cluster.topics.definitions, definition_key("echo"), echo.encode()
+        )
+
+    asyncio.run(prepare())
+    database.prepare()
+    router = ServiceProcess(
+        tmp_path / "router.log",
+        "router_process.py",
+        *(cluster.bootstrap, cluster.topics.prefix, source),
+    )
+    with ExitStack() as stack:
+        stack.callback(database.close)
+        capture = capture_process(database, cluster, source, tmp_path / "capture.log")
+        captures = stack.enter_context(kept_running(capture))
+        routers = stack.enter_context(kept_running(router))
+        writer = Writer(database, seed)
+        writer.start()
+        for _ in range(KILLS):
+            time.sleep(moments.uniform(0.5, 3))
+            broker.signal(signal.SIGKILL)
+            broker.start()
+        time.sleep(1)
+        writer.stop()
+        committed = writer.committed
+        bodies = asyncio.run(read_all(cluster, topic, len(committed)))
+        echoes = asyncio.run(read_all(cluster, cluster.topics.events, len(committed)))
+        print(f"{len(committed)} changes, {captures.ends} and {routers.ends} ends of services")
+    published = [database.change(body) for body in bodies]
+    assert len({body["id"] for body in bodies}) == len(bodies)
+    assert Counter(published) == Counter(committed)
+    assert by_key(published) == by_key(committed)
+    echoed = Counter(body["data"]["change"] for body in echoes if body["type"] == "custom.echo")
+    assert set(echoed) == {body["id"] for body in bodies}
+    assert set(echoed.values()) == {1}
+
+
+def test_a_kafka_that_hangs_does_not_make_the_source_give_up_on_us(
+    postgres_dsn: str, broker: Broker, tmp_path: Path
+) -> None:
+    database = Postgres(postgres_dsn)
+    source = f"s{uuid.uuid4().hex[:12]}"
+    cluster = Cluster(broker.server.bootstrap, Topics(f"p{uuid.uuid4().hex[:12]}"), (source,))
+    topic = database.topic(source)
+    database.prepare()
+    with ExitStack() as stack:
+        stack.callback(database.close)
+        admin = stack.enter_context(psycopg.connect(postgres_dsn, autocommit=True))
+        # A user who captures with a role of their own may have set it so.
+        admin.execute("alter role current_user set wal_sender_timeout = '2s'")
+        stack.callback(admin.execute, "alter role current_user reset wal_sender_timeout")
+        capture = capture_process(database, cluster, source, tmp_path / "capture.log")
+        process = stack.enter_context(capture.started())
+        capture.wait_until_ready(process)
+        writer = Writer(database, 1)
+        writer.start()
+        broker.signal(signal.SIGSTOP)
+        # Three times the server's patience, far less than the producer's.
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(6)
+        broker.signal(signal.SIGCONT)
+        writer.stop()
+        bodies = asyncio.run(read_all(cluster, topic, len(writer.committed)))
+        assert process.poll() is None
+    assert Counter(map(database.change, bodies)) == Counter(writer.committed)
