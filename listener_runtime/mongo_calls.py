@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final, TypeAlias, cast
 
-import pymongo
 from bson import CodecOptions
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
@@ -63,6 +63,7 @@ RESULT_BYTES_MAX: Final = 8 * 1024 * 1024
 _KEPT_S: Final = 7 * 24 * 3600
 _ATTEMPTS: Final = 6
 _FIRST_PAUSE_S: Final = 0.01
+_SELECTION_TIMEOUT: Final = re.compile(r"[?&]serverselectiontimeoutms=(\d+)", re.IGNORECASE)
 _SELECTION_TIMEOUT_MS: Final = 3_000
 _NOT_IN_TRANSACTION: Final = 263
 _RAW: Final = CodecOptions[Mapping[str, object]](document_class=RawBSONDocument)
@@ -85,11 +86,13 @@ class MongoDatabase:
     def client(self) -> AsyncMongoClient[Bson]:
         """The client, made in the event loop that uses it."""
         if self._client is None:
+            uri = self._access.uri
+            set_ms = _SELECTION_TIMEOUT.search(uri)
             self._client = AsyncMongoClient(
-                self._access.uri,
+                uri,
                 appname="rowcast listener",
                 tz_aware=True,
-                serverSelectionTimeoutMS=_SELECTION_TIMEOUT_MS,
+                serverSelectionTimeoutMS=int(set_ms[1]) if set_ms else _SELECTION_TIMEOUT_MS,
             )
         return self._client
 
@@ -101,7 +104,6 @@ class MongoDatabase:
         """See to it once that markers do not pile up."""
         if self._markers_expire:
             return
-        self._markers_expire = True
         try:
             await self.collection(CHAIN_COLLECTION).create_index(
                 "at", name="at", expireAfterSeconds=_KEPT_S
@@ -113,6 +115,7 @@ class MongoDatabase:
                 CHAIN_COLLECTION,
                 error,
             )
+        self._markers_expire = True
 
     async def create(self, name: str) -> None:
         """Make a collection that cannot be made inside a transaction."""
@@ -137,8 +140,8 @@ class MongoRun:
 
     async def call(self, arguments: MongoArguments) -> JsonObject:
         """Carry a call out; raises HostCallError where it cannot be."""
-        collection = self._database.collection(collection_name(arguments.collection))
-        async with self._in_time():
+        with self._told():
+            collection = self._database.collection(collection_name(arguments.collection))
             match arguments:
                 case Insert():
                     return await self._insert(collection, arguments)
@@ -159,9 +162,12 @@ class MongoRun:
                 found = await self._find(collection, arguments)
                 return {"document": found[0] if found else None}
             case Count():
-                return {"count": await collection.count_documents(_filter(arguments.filter))}
+                wanted = _filter(arguments.filter)
+                count = await collection.count_documents(wanted, maxTimeMS=self._left_ms)
+                return {"count": count}
             case Aggregate():
-                cursor = await collection.aggregate(pipeline(arguments.pipeline))
+                stages = pipeline(arguments.pipeline)
+                cursor = await collection.aggregate(stages, maxTimeMS=self._left_ms)
                 return {"documents": [*await _documents(cursor)]}
 
     async def _find(self, collection: Collection, arguments: Find | FindOne) -> list[JsonObject]:
@@ -173,6 +179,7 @@ class MongoRun:
             None if arguments.projection is None else document(arguments.projection, "projection"),
             skip=arguments.skip,
             limit=limit or 0,
+            max_time_ms=self._left_ms,
         )
         if arguments.sort:
             cursor = cursor.sort(sort_keys(arguments.sort))
@@ -278,13 +285,18 @@ class MongoRun:
             raise HostCallError("the record of this call is gone; run it again")
         return decode_object(result)
 
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncGenerator[None]:
-        left_s = max(0.001, self._deadline_s - time.monotonic())
+    @property
+    def _left_ms(self) -> int:
+        """What the server is told; a call that is cancelled closes its connection besides."""
+        return max(1, round((self._deadline_s - time.monotonic()) * 1_000))
+
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        """Errors of PyMongo as what the guest is told."""
         try:
-            with pymongo.timeout(left_s):
-                yield
-        except (PyMongoError, BSONError, OverflowError) as error:
+            yield
+        except (PyMongoError, BSONError, OverflowError, TypeError, ValueError) as error:
+            # PyMongo checks arguments with the latter two.
             raise host_call_error(self._database.source, error) from error
 
 

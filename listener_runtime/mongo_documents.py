@@ -80,6 +80,8 @@ def update_document(value: object) -> Document | list[Document]:
     """What an update does: operators, or a pipeline of stages that set fields."""
     if isinstance(value, list):
         stages = cast("list[object]", value)
+        if not stages:
+            raise HostCallError("found an update without stages, expected at least one")
         return [_stage(stage, _UPDATING_STAGES, "update") for stage in stages]
     found = document(value, "update")
     if not found or not all(name.startswith("$") for name in found):

@@ -32,7 +32,7 @@ def host_call_error(source: str, error: Exception) -> HostCallError:
         return HostCallError(f"MongoDB {error.code} {name}: {_first(error)}".replace(" :", ":"))
     if isinstance(error, PyMongoError):
         return HostCallError(f"MongoDB: {_first(error)}")
-    return HostCallError(f"a document cannot be written as BSON: {error}")
+    return HostCallError(f"MongoDB cannot take this: {error}")
 
 
 def _first(error: Exception) -> str:

@@ -202,7 +202,8 @@ class PostgresDatabase:
                 declared += [0] * (number - len(declared))
                 declared[number - 1] = _usual_type(statement.params[number - 1])
             else:
-                return Description(oids, tuple(declared))
+                padding = [0] * (len(oids) - len(declared)) if declared else []
+                return Description(oids, (*declared, *padding))
 
 
 async def _parameter_types(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from events.run import RunRequest
 from listener_runtime.errors import HostCallError
 from listener_runtime.host_calls import HostCalls, RunCalls
 from listener_runtime.settings import HostSettings, MongoAccess
+from tests.conftest import free_ports
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -144,3 +147,146 @@ async def test_what_is_refused_says_so(
     with pytest.raises(HostCallError) as raised:
         await mongo(calls, name, **args)
     assert said in str(raised.value)
+
+
+async def test_runs_that_change_one_document_at_once_all_do(
+    host: HostCalls, database: AsyncDatabase[Json]
+) -> None:
+    await database["reviews"].insert_one({"_id": 1, "n": 0})
+    runs = [host.open(request()) for _ in range(8)]
+    args: JsonObject = {"filter": {"_id": 1}, "update": {"$inc": {"n": 1}}}
+    answers = await asyncio.gather(*(mongo(run, "update", **args) for run in runs))
+    assert [answer["modified"] for answer in answers] == [1] * 8
+    assert await database["reviews"].find_one({"_id": 1}) == {"_id": 1, "n": 8}
+    for run in runs:
+        await run.close()
+
+
+async def test_runs_of_one_event_at_once_write_once(
+    host: HostCalls, database: AsyncDatabase[Json]
+) -> None:
+    runs = [host.open(request("one")) for _ in range(6)]
+    answers = await asyncio.gather(*(mongo(run, "insert", documents=[{"n": 1}]) for run in runs))
+    assert answers == [answers[0]] * 6
+    assert await database["reviews"].count_documents({}) == 1
+    for run in runs:
+        await run.close()
+
+
+async def test_a_write_that_failed_leaves_nothing_and_may_be_done_again(
+    host: HostCalls, database: AsyncDatabase[Json]
+) -> None:
+    event = uuid.uuid4().hex
+    calls = host.open(request(event))
+    documents: list[JsonValue] = [{"_id": 1}, {"_id": 2}]
+    await database["reviews"].insert_one({"_id": 2})
+    with pytest.raises(HostCallError, match=r"MongoDB .*document 1: E11000 duplicate key"):
+        await mongo(calls, "insert", documents=documents)
+    assert await database["reviews"].count_documents({}) == 1
+    assert await database["rowcast_chain"].count_documents({}) == 0
+    await database["reviews"].delete_one({"_id": 2})
+    assert await mongo(calls, "insert", documents=documents) == {"ids": [1, 2]}
+    await calls.close()
+    retry = host.open(request(event))
+    assert await mongo(retry, "insert", documents=documents) == {"ids": [1, 2]}
+    await retry.close()
+
+
+async def test_markers_go_by_themselves(calls: RunCalls, database: AsyncDatabase[Json]) -> None:
+    await mongo(calls, "insert", documents=[{"n": 1}])
+    indexes = await database["rowcast_chain"].index_information()
+    assert indexes["at"]["expireAfterSeconds"] == 7 * 24 * 3600
+    marker = await database["rowcast_chain"].find_one({})
+    assert marker is not None
+    assert isinstance(marker["at"], datetime)
+
+
+async def test_documents_and_bytes_are_bounded(
+    calls: RunCalls, database: AsyncDatabase[Json]
+) -> None:
+    await database["reviews"].insert_many([{"n": number} for number in range(10_001)])
+    with pytest.raises(HostCallError, match="more than 10000 documents"):
+        await mongo(calls, "find")
+    found = await mongo(calls, "find", limit=2, skip=1, sort=[["n", -1]], projection={"_id": 0})
+    assert found == {"documents": [{"n": 9999}, {"n": 9998}]}
+    assert await mongo(calls, "find", limit=0) == {"documents": []}
+    await database["large"].insert_many([{"text": "x" * 1_000_000} for _ in range(9)])
+    with pytest.raises(HostCallError, match="8388608 bytes"):
+        await mongo(calls, "find", collection="large")
+    counted = await mongo(
+        calls, "aggregate", pipeline=[{"$match": {"n": {"$gte": 9_000}}}, {"$count": "n"}]
+    )
+    assert counted == {"documents": [{"n": 1001}]}
+
+
+async def test_an_aggregation_may_look_into_other_collections(
+    calls: RunCalls, database: AsyncDatabase[Json]
+) -> None:
+    await database["reviews"].insert_one({"_id": 1, "from": "x"})
+    await database["other"].insert_one({"_id": 1, "a": 2})
+    lookup: JsonObject = {
+        "from": "other",
+        "localField": "_id",
+        "foreignField": "_id",
+        "as": "others",
+        "pipeline": [{"$match": {"from": None}}],
+    }
+    answer = await mongo(
+        calls, "aggregate", pipeline=[{"$match": {"from": "x"}}, {"$lookup": lookup}]
+    )
+    assert answer == {"documents": [{"_id": 1, "from": "x", "others": [{"_id": 1, "a": 2}]}]}
+
+
+async def test_the_update_may_be_a_pipeline(calls: RunCalls, database: AsyncDatabase[Json]) -> None:
+    await database["reviews"].insert_one({"_id": 1, "a": 2})
+    await mongo(calls, "update", filter={}, update=[{"$set": {"b": {"$add": ["$a", 1]}}}])
+    assert await mongo(calls, "find_one") == {"document": {"_id": 1, "a": 2, "b": 3}}
+
+
+async def running_operations(database: AsyncDatabase[Json]) -> int:
+    pipeline: list[Json] = [
+        {"$currentOp": {"allUsers": True}},
+        {"$match": {"ns": f"{database.name}.reviews", "active": True}},
+    ]
+    cursor = await database.client.admin.aggregate(pipeline)
+    return len(await cursor.to_list())
+
+
+async def test_an_operation_ends_with_its_run(
+    host: HostCalls, database: AsyncDatabase[Json]
+) -> None:
+    await database["reviews"].insert_many([{"n": number} for number in range(2_000)])
+    # Compares every document with every other one, over and over.
+    inner: JsonValue = [{"$match": {"$expr": {"$eq": [{"$rand": {}}, "$$n"]}}}]
+    for _ in range(3):
+        inner = [{"$lookup": {"from": "reviews", "let": {"n": "$n"}, "pipeline": inner, "as": "a"}}]
+    calls = host.open(request())
+    call = asyncio.create_task(mongo(calls, "aggregate", pipeline=inner))
+    async with asyncio.timeout(30):
+        while not await running_operations(database):
+            await asyncio.sleep(0.01)
+        await calls.close()
+        with pytest.raises(HostCallError, match="the run has ended"):
+            await call
+        while await running_operations(database):
+            await asyncio.sleep(0.01)
+    short = host.open(request(timeout_s=0.2))
+    with pytest.raises(HostCallError, match=r"took longer|MongoDB 50"):
+        await mongo(short, "aggregate", pipeline=inner)
+    await short.close()
+    async with asyncio.timeout(30):
+        while await running_operations(database):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_is_away_is_said() -> None:
+    (port,) = free_ports(1)
+    uri = f"mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=300"
+    host = HostCalls(HostSettings({"docs": MongoAccess(uri, "shop")}))
+    calls = host.open(request())
+    with pytest.raises(HostCallError, match="the source 'docs' was not reached"):
+        await mongo(calls, "find")
+    with pytest.raises(HostCallError, match="the source 'docs' was not reached"):
+        await mongo(calls, "insert", documents=[{}])
+    await calls.close()
+    await host.close()

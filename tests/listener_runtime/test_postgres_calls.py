@@ -628,6 +628,9 @@ async def test_parameters_take_the_type_that_the_statement_wants(
     ]
     built = "select jsonb_build_object('i', $1, 'f', $2, 's', $3, 'b', $4, 'n', $5, 'd', $6) as j"
     values: list[JsonValue] = [3, 0.5, "x", True, None, {"k": [1]}]
+    assert await fetch(calls, "select $1 is null as a, $2 + 1 as b", None, 1) == [
+        {"a": True, "b": 2}
+    ]
     assert await fetch(calls, built, *values) == [
         {"j": {"i": 3, "f": 0.5, "s": "x", "b": True, "n": None, "d": {"k": [1]}}}
     ]
