@@ -208,6 +208,7 @@ def _run_record(
             "partition": delivery.partition,
             "offset": delivery.offset,
         },
+        "result": outcome.result if status == "ok" else None,
         "emitted": emitted,
         "logs": [
             {"level": line.level, "message": line.message, "fields": line.fields}

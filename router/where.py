@@ -8,6 +8,7 @@ alone stands for a list of one), or one of
     {prefix: "a"} {suffix: "z"} {wildcard: "a*z"} {"equals-ignore-case": "Paid"}
     {numeric: [">", 0, "<=", 5]}   also of numbers that stand as text, as `numeric` columns do
     {"anything-but": [...]} or {"anything-but": {prefix: "a"}}
+    {null: true | false}           as TOML has no null
     {exists: true | false}
 
 `"$or": [{...}, {...}]` among the fields matches if one of its objects does. A field that holds a
@@ -44,8 +45,14 @@ _OPERATORS = (
     "equals-ignore-case",
     "numeric",
     "anything-but",
+    "null",
     "exists",
 )
+
+
+def operators() -> tuple[str, ...]:
+    """The names of all operators."""
+    return _OPERATORS
 
 
 class _Missing:
@@ -132,10 +139,12 @@ def _alternative(choice: object, path: str) -> _Test:
 
 def _operator(name: str, argument: object, path: str) -> _Test:
     match name:
-        case "exists":
+        case "exists" | "null":
             if not isinstance(argument, bool):
                 raise WhereError(f"found {argument!r} at {path}, expected true or false")
-            return lambda value: (value is not _MISSING) == argument
+            if name == "exists":
+                return lambda value: (value is not _MISSING) == argument
+            return lambda value: value is not _MISSING and (value is None) == argument
         case "numeric":
             return _numeric(argument, path)
         case "anything-but":

@@ -76,6 +76,12 @@ async def test_what_cannot_be_written_is_a_failed_run_and_a_dead_letter(
     assert letter["listener"] == "a"
 
 
+async def test_what_a_run_returns_stands_in_its_record() -> None:
+    left = await carried(listener(), RunOutcome("ok", 1.0, result={"rows": 3}))
+    (run,) = of_topic(left, "rowcast.runs")
+    assert run["result"] == {"rows": 3}
+
+
 async def test_a_template_that_takes_what_cannot_be_written_is_a_failed_run() -> None:
     emit = Definition("a", "custom.x", Emit("custom.y", "$.deep"), retry=Retry(attempts=0))
     left = await carried(emit, RunOutcome("ok", 1.0))
