@@ -52,7 +52,8 @@ class SandboxProcess:
 
         Raises ImageError where it does not get ready.
         """
-        program = settings.image / PROGRAM
+        # Deno loads what is linked only from where it really is.
+        program = (settings.image / PROGRAM).resolve()
         process = await asyncio.create_subprocess_exec(
             *settings.launch_prefix,
             *sandbox_command(settings.deno, program, memory_mb),
