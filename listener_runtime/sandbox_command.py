@@ -1,4 +1,4 @@
-"""The command line of a sandbox process: Deno with every permission denied.
+"""The command line of a sandbox process: Deno with every permission denied, confined.
 
 Pure. `DENO_DIR` names a place that cannot exist, since Deno would else keep caches and
 localStorage in the home directory, flags or no flags.
@@ -6,14 +6,21 @@ localStorage in the home directory, flags or no flags.
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Final
 
 ENVIRONMENT: Final = {"NO_COLOR": "1", "DENO_DIR": "/dev/null/x"}
 """The whole of it."""
 
+CONFINEMENT: Final = Path(__file__).with_name("confinement.py")
+
 PAGE_BYTES: Final = 64 * 1024
 _MIB: Final = 1024 * 1024
+_STANDARD_MB: Final = 256
+_DATA_BYTES: Final = 1024 * _MIB
+"""Deno boots in 768 MiB; beside WebAssembly's memory this leaves JavaScript half a gigabyte."""
 
 _DENIED: Final = ("read", "net", "run", "write", "env", "ffi", "sys", "import")
 
@@ -30,4 +37,14 @@ def sandbox_command(deno: Path, program: Path, memory_mb: int) -> tuple[str, ...
         *(f"--deny-{permission}" for permission in _DENIED),
         f"--v8-flags={v8}",
         str(program),
+    )
+
+
+def confined_command(deno: Path, program: Path, memory_mb: int) -> tuple[str, ...]:
+    """The same, begun by confinement.py, which makes it die with the process that calls this."""
+    data_bytes = _DATA_BYTES + max(0, memory_mb - _STANDARD_MB) * _MIB
+    return (
+        *(sys.executable, "-I", "-S", str(CONFINEMENT)),
+        *(str(os.getpid()), str(program.parent), str(data_bytes)),
+        *sandbox_command(deno, program, memory_mb),
     )

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 from typing import Final
 
 from listener_runtime.errors import FrameError, ImageError
 from listener_runtime.frames import LENGTH_BYTES, Said, Started, decode_frame, decode_length
 from listener_runtime.image import PROGRAM
-from listener_runtime.sandbox_command import ENVIRONMENT, sandbox_command
+from listener_runtime.sandbox_command import ENVIRONMENT, confined_command
 from listener_runtime.settings import PoolSettings
 
 _START_LIMIT_S: Final = 60.0
-_MIB: Final = 1024 * 1024
-_DATA_LIMIT_BYTES: Final = 1024 * _MIB
 _STREAM_LIMIT_BYTES: Final = 256 * 1024
 _STDERR_KEPT_BYTES: Final = 4_096
 
@@ -55,8 +52,7 @@ class SandboxProcess:
         # Deno loads what is linked only from where it really is.
         program = (settings.image / PROGRAM).resolve()
         process = await asyncio.create_subprocess_exec(
-            *settings.launch_prefix,
-            *sandbox_command(settings.deno, program, memory_mb),
+            *confined_command(settings.deno, program, memory_mb),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -67,7 +63,6 @@ class SandboxProcess:
         )
         sandbox = cls(process, memory_mb)
         try:
-            sandbox._limit_resources()
             async with asyncio.timeout(_START_LIMIT_S):
                 sandbox.pristine_bytes = sandbox.heap_bytes = await sandbox._started()
         except (ProcessEndedError, FrameError, TimeoutError) as error:
@@ -122,15 +117,6 @@ class SandboxProcess:
         if not isinstance(first, Started):
             raise FrameError("found a run's frame before the process was ready")
         return first.heap_bytes
-
-    def _limit_resources(self) -> None:
-        # What WebAssembly's own cap does not bound: JavaScript's heap, files, core dumps.
-        extra = max(0, self.memory_mb - 256) * _MIB
-        data = _DATA_LIMIT_BYTES + extra
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(self.pid, resource.RLIMIT_DATA, (data, data))
-            resource.prlimit(self.pid, resource.RLIMIT_CORE, (0, 0))
-            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (0, 0))
 
     async def _how_it_ended(self) -> str:
         status = await self._process.wait()

@@ -44,13 +44,11 @@ class HostSettings:
 class PoolSettings:
     """How the processes are kept.
 
-    `image` is the folder that `python -m listener_runtime.image` makes, `deno` the program,
-    `launch_prefix` what stands before it so that it dies with us; `processes` are kept ready,
-    `processes_max` is how many there may be under load.
+    `image` is the folder that `python -m listener_runtime.image` makes, `deno` the program;
+    `processes` are kept ready, `processes_max` is how many there may be under load.
     """
 
     image: Path
     deno: Path
-    launch_prefix: tuple[str, ...] = ()
     processes: int = 2
     processes_max: int = 6

@@ -12,6 +12,7 @@ from events.chain import Chain
 from events.run import RunRequest
 from infra import artifacts
 from infra.errors import InfraError
+from listener_runtime.confinement_report import confinement_report
 from listener_runtime.pool import SandboxPool
 from rowcast.installation import Installation
 from rowcast.service import pool_settings
@@ -31,6 +32,7 @@ async def examine(installation: Installation) -> list[Finding]:
         else:
             findings += await examine_mongo(installation.mongo_source(name))
     findings.append(await _sandbox(installation))
+    findings += await _confinement()
     return findings
 
 
@@ -108,6 +110,19 @@ async def _sandbox(installation: Installation) -> Finding:
         return _ok("sandbox", f"ran a listener in {outcome.duration_ms:.1f} ms")
     found = f"{outcome.status}: {outcome.error}"
     return _error("sandbox", found, "a listener to run", "rm -rf build/sandbox; make install")
+
+
+async def _confinement() -> list[Finding]:
+    findings: list[Finding] = []
+    for layer, found in (await confinement_report()).items():
+        subject = f"sandbox confinement, {layer}"
+        if found == "on":
+            findings.append(_ok(subject, found))
+        else:
+            expected = "the kernel to offer it; Deno denies every permission without it too"
+            mend = "a newer kernel, or a container that allows it: docs/security.md"
+            findings.append(_warning(subject, found, expected, mend))
+    return findings
 
 
 def _ok(subject: str, found: str) -> Finding:

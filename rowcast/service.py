@@ -17,7 +17,6 @@ from typing import TypeAlias
 from cdc.mongo import capture_mongo
 from cdc.postgres import capture_postgres
 from infra import artifacts
-from infra.process import launch_prefix
 from listener_runtime.pool import SandboxPool
 from listener_runtime.settings import PoolSettings
 from push.service import PushService
@@ -86,7 +85,6 @@ def pool_settings(installation: Installation, processes: int | None = None) -> P
     return PoolSettings(
         image=artifacts.sandbox_image(),
         deno=artifacts.deno(),
-        launch_prefix=launch_prefix(),
         processes=processes or listeners.processes,
         processes_max=processes or listeners.processes_max,
     )

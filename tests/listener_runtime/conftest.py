@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from infra import artifacts
-from infra.process import launch_prefix
 from listener_runtime.pool import SandboxPool
 from listener_runtime.settings import HostSettings, PoolSettings
 
@@ -14,7 +13,6 @@ def pool_settings(processes: int = 2, processes_max: int = 4) -> PoolSettings:
     return PoolSettings(
         image=artifacts.sandbox_image(),
         deno=artifacts.deno(),
-        launch_prefix=launch_prefix(),
         processes=processes,
         processes_max=processes_max,
     )
