@@ -63,7 +63,7 @@ class CatchUp:
 
     async def _session(self) -> None:
         """Read until it is done; a Kafka that fails is raised, and the next session goes on."""
-        reader = KafkaReader(self._cluster, "catch-up")
+        reader = KafkaReader(self._cluster, behind=True)
         try:
             await reader.start()
             while (joining := self._joining) is not None:

@@ -16,7 +16,8 @@ from aiokafka.errors import OffsetOutOfRangeError
 from events.cluster import Cluster
 from push.positions import Extent, Partition
 
-_WAIT_MS = 500
+_TAIL_WAIT_MS = 500
+_BEHIND_WAIT_MS = 5
 _MAX_RECORDS = 500
 _REQUEST_TIMEOUT_MS = 10_000
 _PARTITION_BYTES = 1024 * 1024
@@ -26,7 +27,11 @@ _FETCH_BYTES = 8 * 1024 * 1024
 class KafkaReader:
     """Partitions being read, each from where it was placed."""
 
-    def __init__(self, cluster: Cluster, purpose: str) -> None:
+    def __init__(self, cluster: Cluster, *, behind: bool = False) -> None:
+        purpose = "catch-up" if behind else "tail"
+        # Who is behind reads what is there; a wait of the broker's would only hold up the next
+        # fetch, and with it the moment when it has caught up with those that go on writing.
+        self._wait_ms = _BEHIND_WAIT_MS if behind else _TAIL_WAIT_MS
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=cluster.bootstrap,
             client_id=f"{cluster.topics.prefix}-push-{purpose}",
@@ -34,6 +39,7 @@ class KafkaReader:
             enable_auto_commit=False,
             auto_offset_reset="none",
             metadata_max_age_ms=30_000,
+            fetch_max_wait_ms=self._wait_ms,
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             max_partition_fetch_bytes=_PARTITION_BYTES,
             fetch_max_bytes=_FETCH_BYTES,
@@ -59,18 +65,9 @@ class KafkaReader:
         """Go on with a partition elsewhere."""
         self._consumer.seek(TopicPartition(*part), offset)
 
-    def pause(self, part: Partition) -> None:
-        """Read nothing of a partition for now."""
-        self._consumer.pause(TopicPartition(*part))
-
-    def resume(self, part: Partition, offset: int) -> None:
-        """Read it again, from an offset."""
-        self._consumer.resume(TopicPartition(*part))
-        self.seek(part, offset)
-
     async def fetch(self) -> Mapping[TopicPartition, list[ConsumerRecord]]:
         """What has come of any partition, within half a second."""
-        return await self._consumer.getmany(timeout_ms=_WAIT_MS, max_records=_MAX_RECORDS)
+        return await self._consumer.getmany(timeout_ms=_TAIL_WAIT_MS, max_records=_MAX_RECORDS)
 
     async def position(self, part: Partition) -> int:
         """The offset that a partition is read from next, beyond markers of transactions."""

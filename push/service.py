@@ -16,9 +16,6 @@ from push.settings import PushSettings
 from push.tail import Tail
 from push.token import TokenVerifier
 
-GOING_AWAY = 1012
-"""Service restart: clients come back, each after a moment of its own."""
-
 
 class PushService:
     """Started before its routes are served, closed after."""
@@ -36,16 +33,13 @@ class PushService:
             tail=Tail(cluster, fan_out),
             slots=asyncio.Semaphore(settings.catch_ups),
         )
-        self._sessions: set[Session] = set()
 
     async def start(self) -> None:
         """Begin to follow Kafka; a Kafka that is away is waited for behind the scenes."""
         await self._context.tail.start(self._context.settings.start_s)
 
     async def close(self) -> None:
-        """Ask every client to come back elsewhere, and stop following Kafka."""
-        for session in self._sessions:
-            session.outbox.end(GOING_AWAY, "the server restarts")
+        """Stop following Kafka; connections are the server's, which has closed them (1012)."""
         await self._context.tail.close()
 
     def routes(self) -> list[BaseRoute]:
@@ -54,12 +48,8 @@ class PushService:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, from its handshake to its end."""
-        session = Session(self._context)
-        self._sessions.add(session)
-        try:
-            await Connection(receive, send, session).run(query_token(scope))
-        finally:
-            self._sessions.discard(session)
+        connection = Connection(receive, send, Session(self._context))
+        await connection.run(query_token(scope))
 
 
 class _Endpoint:

@@ -97,7 +97,7 @@ class Session:
         if identity.role not in roles:
             raise TokenError(
                 f"found the role {identity.role}, expected {' or '.join(roles)}; "
-                "`rowcast token --role` makes one"
+                "`rowcast token` with --role makes one"
             )
         before = self._identity
         if before is not None and (before.subject, before.role) != (

@@ -104,7 +104,7 @@ class Tail:
         """Read until something fails."""
         async with contextlib.AsyncExitStack() as stack:
             admin = AIOKafkaAdminClient(bootstrap_servers=self._cluster.bootstrap)
-            reader = KafkaReader(self._cluster, "tail")
+            reader = KafkaReader(self._cluster)
             stack.push_async_callback(admin.close)
             stack.push_async_callback(reader.close)
             await admin.start()

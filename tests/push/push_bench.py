@@ -7,9 +7,10 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import cast
 
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import RecordMetadata
@@ -64,9 +65,18 @@ class Client:
         assert message["op"] == operation, message
         return message
 
-    async def register(self, **fields: object) -> JsonObject:
-        await self.say({"op": "register", "ref": "r", **fields})
+    async def register(self, positions: Positions | None = None, **fields: object) -> JsonObject:
+        """The answer to a registration, from positions on where there are some."""
+        begin = {} if positions is None else {"from": positions}
+        await self.say({"op": "register", "ref": "r", **fields, **begin})
         return await self.answer("registered")
+
+    async def resume(self, positions: Positions, **fields: object) -> bool:
+        """Register from positions and wait until it is live; returns whether it is complete."""
+        registered = await self.register(positions, **fields)
+        if registered["live"]:
+            return registered["complete"] is True
+        return (await self.answer("live"))["complete"] is True
 
     async def event(self) -> JsonObject:
         """The next event, whole."""
@@ -92,12 +102,14 @@ class Client:
 
     async def close_code(self) -> int:
         """How the server closed it, once everything before is read."""
-        try:
-            while True:
-                await self.next()
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None, closed
-            return closed.rcvd.code
+        with pytest.raises(ConnectionClosed) as closed:
+            await self._read_on()
+        assert closed.value.rcvd is not None
+        return closed.value.rcvd.code
+
+    async def _read_on(self) -> None:
+        while True:
+            await self.next()
 
     def _keep(self, message: JsonObject) -> None:
         self.events.append(message)
@@ -147,7 +159,7 @@ class PushBench:
         if operation is None:
             created = RowOperation.CREATED if before is None else RowOperation.UPDATED
             operation = RowOperation.DELETED if after is None else created
-        body = {
+        body: JsonObject = {
             "id": event_id,
             "type": row_type(self.source, "public", table, operation),
             "op": operation.op,
@@ -192,7 +204,7 @@ class PushBench:
         running = asyncio.create_task(server.run_until(stop))
         try:
             await ready.wait()
-            yield PushServer(port)
+            yield PushServer(port, stop)
         finally:
             stop.set()
             await running
@@ -202,8 +214,9 @@ class PushBench:
 class PushServer:
     """Where a service listens."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, stop: asyncio.Event) -> None:
         self.port = port
+        self.stop = stop
 
     @contextlib.asynccontextmanager
     async def client(
@@ -222,11 +235,3 @@ class PushServer:
             url, compression=None, max_size=None, max_queue=queued, proxy=None
         ) as socket:
             yield socket
-
-
-def told(messages: list[JsonObject], name: str) -> list[object]:
-    """A field of each message."""
-    return [message.get(name) for message in messages]
-
-
-Check = Callable[[JsonObject], bool]

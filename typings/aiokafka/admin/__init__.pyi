@@ -1,8 +1,9 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from aiokafka.admin.config_resource import ConfigResource as ConfigResource
 from aiokafka.admin.new_topic import NewTopic as NewTopic
+from aiokafka.admin.records_to_delete import RecordsToDelete as RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 class PartitionDescription(TypedDict):
@@ -41,6 +42,9 @@ class AIOKafkaAdminClient:
     async def describe_configs(
         self, config_resources: Sequence[ConfigResource], include_synonyms: bool = ...
     ) -> list[object]: ...
+    async def delete_records(
+        self, records: Mapping[TopicPartition, RecordsToDelete], timeout_ms: int | None = ...
+    ) -> dict[TopicPartition, int]: ...
     async def list_consumer_group_offsets(
         self,
         group_id: str,
