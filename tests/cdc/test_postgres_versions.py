@@ -1,0 +1,198 @@
+"""Rows of random tables on each version of PostgreSQL: what stands on Kafka, cast back, is the row.
+
+PostgreSQL is the oracle. The seed is printed; ROWCAST_TYPES_SEED runs it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from aiokafka import ConsumerRecord
+from psycopg import sql
+
+from cdc.postgres import PostgresSource, capture_postgres
+from events.cluster import Cluster
+from events.json_codec import JsonValue
+from events.values import SESSION_SETTINGS
+from infra import artifacts
+from infra.embedded.postgres import EmbeddedPostgres
+from tests.cdc.random_table import SETUP, TYPES, random_columns, random_value
+from tests.conftest import free_ports, running
+from tests.events.values.cast_back import cast_text, exact
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]
+Connection = psycopg.AsyncConnection[tuple[object, ...]]
+TABLES = 12
+ROWS = 6
+
+
+@pytest.fixture(scope="module", params=[15, 16, 18])
+def versioned_dsn(request: pytest.FixtureRequest, servers_folder: Path) -> Iterator[str]:
+    version = int(request.param)
+    programs = artifacts.older_postgres_bins().get(version)
+    if programs is not None and not programs.exists():
+        pytest.skip(f"PostgreSQL {version} is not installed")
+    (port,) = free_ports(1)
+    server = EmbeddedPostgres(
+        servers_folder / f"postgres-{version}",
+        port,
+        servers_folder / f"postgres-{version}.log",
+        password="owner-secret",
+        listener_password="listener-secret",
+        databases=("shop",),
+        programs=programs,
+    )
+    with running(server):
+        yield server.dsn("shop")
+
+
+async def test_every_type_of_every_table_comes_back(
+    versioned_dsn: str, cluster: Cluster, read_topic: ReadTopic
+) -> None:
+    seed = int(os.environ.get("ROWCAST_TYPES_SEED", "0")) or random.randrange(1, 2**32)
+    print(f"ROWCAST_TYPES_SEED={seed}")
+    chance = random.Random(seed)
+    name = f"t{uuid.uuid4().hex[:10]}"
+    options = " ".join(f"-c {key}={value}" for key, value in SESSION_SETTINGS.items())
+    async with await psycopg.AsyncConnection.connect(
+        versioned_dsn, autocommit=True, options=options
+    ) as connection:
+        for statement in SETUP:
+            await connection.execute(statement)
+        # All types once, then whatever chance brings together.
+        types = await _types(connection)
+        every = {f"c{number}": type_name for number, type_name in enumerate(types)}
+        tables = {"every": every} | {
+            f"t{number}": random_columns(chance, types, chance.randint(1, 9))
+            for number in range(TABLES)
+        }
+        for table, columns in tables.items():
+            await _create(connection, table, columns, full=chance.random() < 0.5)
+        stop, ready = asyncio.Event(), asyncio.Event()
+        source = PostgresSource(name, versioned_dsn, name, name)
+        capture = asyncio.create_task(
+            capture_postgres(source, cluster, stop=stop, on_ready=ready.set)
+        )
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait((capture, waiting), return_when=asyncio.FIRST_COMPLETED)
+        expected = 0
+        for table, columns in tables.items():
+            for row in range(ROWS):
+                await _insert(connection, table, row, columns, chance)
+            await connection.execute(
+                sql.SQL("update {} set stamp = 1 where id < 2").format(sql.Identifier(table))
+            )
+            expected += ROWS + 2
+        topics = {table: f"{name}.public.{table}" for table in tables}
+        async with asyncio.timeout(90):
+            while True:
+                records = {table: await read_topic(topic) for table, topic in topics.items()}
+                if sum(map(len, records.values())) >= expected or capture.done():
+                    break
+        stop.set()
+        await capture
+        for table, columns in tables.items():
+            assert len(records[table]) == ROWS + 2
+            for record in records[table]:
+                await _check(connection, table, columns, record.value or b"")
+
+
+async def _types(connection: Connection) -> list[str]:
+    try:
+        await connection.execute("select '<x/>'::xml")
+    except psycopg.errors.FeatureNotSupported:  # built without libxml; Debian's has it
+        return [name for name in TYPES if not name.startswith("xml")]
+    return list(TYPES)
+
+
+async def _create(
+    connection: Connection, table: str, columns: dict[str, str], *, full: bool
+) -> None:
+    named = sql.Identifier(table)
+    parts = [
+        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(type_name))  # pyright: ignore[reportArgumentType] - our own types
+        for column, type_name in columns.items()
+    ]
+    await connection.execute(
+        sql.SQL("create table {} (id int primary key, stamp int, {})").format(
+            named, sql.SQL(", ").join(parts)
+        )
+    )
+    if full:
+        await connection.execute(sql.SQL("alter table {} replica identity full").format(named))
+
+
+async def _insert(
+    connection: Connection, table: str, row: int, columns: dict[str, str], chance: random.Random
+) -> None:
+    casts = [sql.SQL("%s::text::{}").format(sql.SQL(name)) for name in columns.values()]  # pyright: ignore[reportArgumentType] - our own types
+    statement = sql.SQL("insert into {} values (%s, 0, {})").format(
+        sql.Identifier(table), sql.SQL(", ").join(casts)
+    )
+    values = [random_value(chance, type_name) for type_name in columns.values()]
+    await connection.execute(statement, (row, *values))
+
+
+async def _check(connection: Connection, table: str, columns: dict[str, str], value: bytes) -> None:
+    body = exact(value)
+    assert isinstance(body, dict)
+    after = body["after"]
+    assert isinstance(after, dict)
+    absent = body["unavailable"]
+    assert isinstance(absent, list)
+    assert {*after, *map(str, absent)} == {"id", "stamp", *columns}
+    for column, type_name in columns.items():
+        if column in absent:
+            continue
+        found = after[column]
+        if type_name.removesuffix("[]") in ("json", "jsonb") and not isinstance(found, str):
+            # Embedded as it is: the document itself, and that of an array's elements.
+            expression, expected = sql.SQL("to_json({})::text").format(_named(column)), None
+        else:
+            expression, expected = _comparison(column, type_name), _text_of(found, type_name)
+        cursor = await connection.execute(
+            sql.SQL("select {} from {} where id = %(id)s").format(
+                expression, sql.Identifier(table)
+            ),
+            {"back": expected, "id": int(str(after["id"]))},
+        )
+        (answer,) = await cursor.fetchone() or (None,)
+        if answer is not True:
+            text = answer.encode() if isinstance(answer, str) else b"null"
+            assert exact(text) == found, (type_name, found, expected)
+
+
+def _comparison(column: str, type_name: str) -> sql.Composable:
+    return sql.SQL("{}::text is not distinct from %(back)s::text::{}::text").format(
+        _named(column),
+        sql.SQL(type_name),  # pyright: ignore[reportArgumentType] - our own types
+    )
+
+
+def _text_of(value: JsonValue, type_name: str) -> str | None:
+    if type_name.startswith("bytea"):
+        value = _hexadecimal(value)
+    return cast_text(value, delimiter=";" if type_name == "box[]" else ",")
+
+
+def _hexadecimal(value: JsonValue) -> JsonValue:
+    if isinstance(value, list):
+        return [_hexadecimal(item) for item in value]
+    if isinstance(value, str) and not value.startswith("["):
+        return "\\x" + base64.b64decode(value, validate=True).hex()
+    return value
+
+
+def _named(column: str) -> sql.Composable:
+    """An identifier in a statement that has parameters."""
+    return sql.SQL(sql.Identifier(column).as_string().replace("%", "%%"))  # pyright: ignore[reportArgumentType] - quoted
