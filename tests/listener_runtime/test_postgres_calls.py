@@ -320,6 +320,25 @@ async def test_a_retry_repeats_a_transaction_that_was_rolled_back(
     await retry.close()
 
 
+async def test_a_call_that_failed_may_be_made_again_and_is_known_to_the_retry(
+    host: HostCalls, table: str
+) -> None:
+    event = uuid.uuid4().hex
+    other, calls = host.open(request()), host.open(request(event))
+    insert = f"insert into {table} values (1)"
+    await execute(other, insert)
+    with pytest.raises(HostCallError, match="23505"):
+        await execute(calls, insert)
+    await execute(other, f"delete from {table}")
+    await execute(calls, insert)
+    await calls.close()
+    await other.close()
+    retry = host.open(request(event))
+    assert await execute(retry, insert) == {"rows": 1}
+    assert await fetch(retry, f"select id from {table}") == [{"id": 1}]
+    await retry.close()
+
+
 async def test_two_runs_of_one_event_at_once_write_once(host: HostCalls, table: str) -> None:
     event = uuid.uuid4().hex
     runs = [host.open(request(event)) for _ in range(6)]
@@ -502,7 +521,8 @@ async def until_running(dsn: str, text: str, count: int) -> None:
 async def test_a_run_that_ends_leaves_no_statement_running(
     host: HostCalls, dsn: str, how: str, table: str
 ) -> None:
-    calls = host.open(request())
+    # So long that only a cancel can be what ends the statement.
+    calls = host.open(request(timeout_s=3_600))
     mark = uuid.uuid4().hex
     slow = f"insert into {table} select 1 from pg_sleep(600) /* {mark} */"
     match how:
