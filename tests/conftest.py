@@ -19,6 +19,8 @@ from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.mongo import EmbeddedMongo
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.server import EmbeddedServer
+from tests.integration.live_installation import LiveInstallation
+from tests.port_base import free_port_base
 
 START_LIMIT_S = 90.0
 
@@ -130,3 +132,12 @@ def mongo_uri(servers_folder: Path) -> Iterator[str]:
     server = EmbeddedMongo(servers_folder / "mongo", port, servers_folder / "mongo.log")
     with running(server):
         yield server.uri
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveInstallation]:
+    """One running installation with the example shop, shared by the tests that leave it so."""
+    installation = LiveInstallation(tmp_path_factory.mktemp("live") / "shop", free_port_base())
+    installation.start()
+    yield installation
+    installation.stop()
