@@ -5,7 +5,9 @@ from collections.abc import AsyncGenerator
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from tests.push.push_bench import PushBench
+from tests.push.conftest import bench
+
+__all__ = ["bench"]
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = (
@@ -31,12 +33,3 @@ async def page() -> AsyncGenerator[Page]:
         yield page
         await browser.close()
     assert complaints == []
-
-
-@pytest.fixture
-async def bench(kafka_bootstrap: str) -> AsyncGenerator[PushBench]:
-    """Topics of a test's own, with the shop's orders among them."""
-    bench = PushBench(kafka_bootstrap)
-    await bench.make_topics(*bench.topics.partitioned, bench.orders)
-    async with bench.producer:
-        yield bench

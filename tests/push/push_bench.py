@@ -12,9 +12,11 @@ from typing import cast
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.structs import RecordMetadata
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.structs import RecordMetadata, TopicPartition
 from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -24,7 +26,7 @@ from events.event_type import RowOperation, row_type
 from events.json_codec import JsonObject, decode_object
 from events.topic import Topics, change_topic
 from push.positions import Positions
-from push.service import PushService
+from push.service import PushService, static_directory
 from push.settings import PushSettings
 from push.token import Role, TokenVerifier, make_token
 from rowcast.http_server import HttpServer
@@ -145,6 +147,17 @@ class PushBench:
         finally:
             await admin.close()
 
+    async def delete_records(self, before: dict[TopicPartition, int]) -> None:
+        """Throw records away, as retention does."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.cluster.bootstrap)
+        await admin.start()
+        try:
+            await admin.delete_records(
+                {part: RecordsToDelete(offset) for part, offset in before.items()}
+            )
+        finally:
+            await admin.close()
+
     def change(
         self,
         after: JsonObject | None,
@@ -194,12 +207,16 @@ class PushBench:
         return await self.producer.send_and_wait(self.topics.push, event.value, event.key)
 
     @contextlib.asynccontextmanager
-    async def serving(self, settings: PushSettings | None = None) -> AsyncGenerator[PushServer]:
-        """The service, listening; closed cleanly at the end."""
+    async def serving(
+        self, settings: PushSettings | None = None, port: int | None = None
+    ) -> AsyncGenerator[PushServer]:
+        """The service and the browser's client, listening; closed cleanly at the end."""
         service = PushService(self.cluster, TokenVerifier(SECRET), settings)
-        (port,) = free_ports(1)
+        port = port or free_ports(1)[0]
         stop, ready = asyncio.Event(), asyncio.Event()
-        server = HttpServer(Starlette(routes=service.routes()), "127.0.0.1", port, ready.set)
+        static = Mount("/static", StaticFiles(directory=static_directory()))
+        app = Starlette(routes=[*service.routes(), static])
+        server = HttpServer(app, "127.0.0.1", port, ready.set)
         await service.start()
         running = asyncio.create_task(server.run_until(stop))
         try:

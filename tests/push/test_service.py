@@ -9,7 +9,6 @@ from typing import cast
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from events.event_type import RowOperation
@@ -19,21 +18,6 @@ from push.settings import PushSettings
 from tests.push.push_bench import Client, PushBench
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
-
-
-async def delete_records(bench: PushBench, before: dict[int, int]) -> None:
-    """Throw records away, as retention does."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bench.cluster.bootstrap)
-    await admin.start()
-    try:
-        await admin.delete_records(
-            {
-                TopicPartition(bench.orders, partition): RecordsToDelete(offset)
-                for partition, offset in before.items()
-            }
-        )
-    finally:
-        await admin.close()
 
 
 async def test_a_registration_gets_the_changes_of_its_pattern_until_it_is_unregistered(
@@ -191,7 +175,7 @@ async def test_where_retention_threw_something_away_the_answer_is_incomplete(
     bench: PushBench,
 ) -> None:
     written = [await bench.write({"id": 1}, partition=0) for _ in range(10)]
-    await delete_records(bench, {0: 6})
+    await bench.delete_records({TopicPartition(bench.orders, 0): 6})
     async with bench.serving() as server:
         for had, complete, missed in ((5, True, 6), (4, False, 6), (8, True, 9), (-1, False, 6)):
             async with server.client() as client:
