@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Generator, Iterator
@@ -20,7 +19,7 @@ from infra.embedded.mongo import EmbeddedMongo
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.server import EmbeddedServer
 from tests.integration.live_installation import LiveInstallation
-from tests.port_base import free_port_base
+from tests.port_base import free_port_base, free_ports
 
 START_LIMIT_S = 90.0
 
@@ -43,18 +42,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports free at this moment, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @contextmanager

@@ -25,8 +25,9 @@ from events.values import SESSION_SETTINGS
 from infra import artifacts
 from infra.embedded.postgres import EmbeddedPostgres
 from tests.cdc.random_table import SETUP, TYPES, random_columns, random_value
-from tests.conftest import free_ports, running
+from tests.conftest import running
 from tests.events.values.cast_back import cast_text, exact
+from tests.port_base import free_ports
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 

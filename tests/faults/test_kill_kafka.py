@@ -25,9 +25,9 @@ from events.topic import Topics
 from infra.embedded.kafka import EmbeddedKafka
 from router.definition import Definition, ListenerCode, definition_key
 from rowcast.kafka_access import write_record
-from tests.conftest import free_ports
 from tests.faults.load import LIMIT_S, Postgres, Writer, by_key
 from tests.faults.processes import ServiceProcess, capture_process, read_all
+from tests.port_base import free_ports
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 

@@ -15,8 +15,9 @@ from websockets.sync.client import connect
 
 from infra.embedded.mongo import EmbeddedMongo
 from infra.embedded.postgres import EmbeddedPostgres
-from tests.conftest import free_ports, running
+from tests.conftest import running
 from tests.integration.live_installation import LiveInstallation, next_message
+from tests.port_base import free_ports
 
 pytestmark = pytest.mark.integration
 
