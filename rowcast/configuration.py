@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Annotated, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -24,21 +24,29 @@ _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P
 
 TomlTable: TypeAlias = "dict[str, object]"
 
+_Partitions: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+_Replication: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
+# Kafka's own rule for names, and room for what follows it.
+_Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
+_Heartbeat: TypeAlias = Annotated[float, msgspec.Meta(ge=0.05, le=86_400)]
+_Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+_Processes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
+
 
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[kafka]: `bootstrap` empty means the embedded one."""
 
     bootstrap: str = ""
-    prefix: str = "rowcast"
-    partitions: int = 4
-    replication: int = 1
+    prefix: _Prefix = "rowcast"
+    partitions: _Partitions = 4
+    replication: _Replication = 1
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[http]: `port` 0 means the installation's first; `jwt_secret` empty means one made for it."""
 
     host: str = "127.0.0.1"
-    port: int = 0
+    port: _Port = 0
     jwt_secret: str = ""
 
 
@@ -56,7 +64,7 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     publication: str = ""
     tables: tuple[str, ...] = ()
     on_gap: Literal["stop", "continue"] = "stop"
-    heartbeat_s: float = 10.0
+    heartbeat_s: _Heartbeat = 10.0
     keyless_full: bool = True
     pre_images: bool = True
 
@@ -71,8 +79,8 @@ class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[listeners]: the sandbox. `processes` are kept ready, `processes_max` under load."""
 
-    processes: int = 2
-    processes_max: int = 6
+    processes: _Processes = 2
+    processes_max: _Processes = 6
     http: ListenerHttpSettings = ListenerHttpSettings()
 
 

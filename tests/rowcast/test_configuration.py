@@ -30,6 +30,11 @@ def test_the_file_that_up_writes_says_what_the_defaults_are() -> None:
         ("[sources.a]\ndsn='x'", "missing required field `kind`"),
         ("port_base = 'x'", r"Expected `int`, got `str` - at `\$.port_base`"),
         ("port_base = \n", "is not TOML.*line 1"),
+        ("[kafka]\npartitions = 0", r"Expected `int` >= 1 - at `\$.kafka.partitions`"),
+        ("[kafka]\nprefix = 'a b'", r"matching regex .* - at `\$.kafka.prefix`"),
+        ("[http]\nport = 70000", r"Expected `int` <= 65535 - at `\$.http.port`"),
+        ("[sources.a]\nkind='mongo'\nheartbeat_s=0", r">= 0.05 - at `\$.sources"),
+        ("[listeners]\nprocesses = 0", r">= 1 - at `\$.listeners.processes`"),
         ("[sources.'A b']\nkind='mongo'", "source name 'A b', expected lower-case"),
     ],
 )
