@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -101,6 +103,28 @@ def test_a_frame_knows_its_size_in_bytes() -> None:
 @pytest.mark.parametrize("channel", ["orders", "team.7", "größe", "a b", "-x41", ".a..b."])
 def test_a_channel_is_named_as_the_router_names_it(channel: str) -> None:
     assert channel_type(channel) == push_type(channel)
+
+
+def documented() -> list[str]:
+    """The messages of clients in docs/push.md."""
+    lines = (Path(__file__).parents[2] / "docs" / "push.md").read_text().splitlines()
+    begins = tuple(f'{{"op": "{operation}"' for operation in OPERATIONS)
+    return [line for line in lines if line.startswith(begins)]
+
+
+def test_every_message_in_the_documentation_is_one() -> None:
+    said = [parse_message(line) for line in documented()]
+    assert {type(message) for message in said} == {Auth, Register, Unregister, Ping}
+
+
+def test_every_code_of_an_error_is_documented() -> None:
+    root = Path(__file__).parents[2]
+    source = "".join(file.read_text() for file in (root / "push").glob("*.py"))
+    codes = set(re.findall(r'(?:MessageError|\.error)\(\s*"(\w+)"', source))
+    codes |= set(re.findall(r'code="(\w+)"', source))
+    assert {"bad_json", "unavailable", "slow", "token"} <= codes
+    table = (root / "docs" / "push.md").read_text()
+    assert [code for code in sorted(codes) if f"`{code}`" not in table] == []
 
 
 def check(text: str) -> None:
