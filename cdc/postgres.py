@@ -27,6 +27,7 @@ from cdc.progress import PostgresProgress
 from cdc.publisher import Publisher
 from cdc.replication_frames import KEEPALIVE, LOG_DATA, LOG_DATA_START, decode_keepalive
 from cdc.replication_stream import ReplicationStream
+from cdc.schema_log import SchemaLog, told_looks
 from cdc.transaction_assembly import TransactionAssembly
 from events.cluster import Cluster
 
@@ -70,7 +71,9 @@ async def capture_postgres(
             stack.push_async_callback(stream.close)
             await _start_streaming(source, prepared, stream)
             catalogue = PostgresCatalogue(connection, source.name, identity.database)
-            capture = _Capture(source, publisher, catalogue, stream, prepared.progress)
+            schemas = await _schema_log(source, cluster, publisher)
+            assembly = TransactionAssembly(source.name, prepared.progress, schemas)
+            capture = _Capture(source, publisher, catalogue, stream, assembly)
             on_ready()
             await capture.run(stop)
     except psycopg.Error as error:
@@ -79,6 +82,11 @@ async def capture_postgres(
         ) from error
     finally:
         await publisher.close()
+
+
+async def _schema_log(source: PostgresSource, cluster: Cluster, publisher: Publisher) -> SchemaLog:
+    topic = cluster.topics.schema
+    return SchemaLog(topic, source.name, told_looks(source.name, await publisher.told(topic)))
 
 
 async def _start_streaming(
@@ -118,13 +126,14 @@ class _Capture:
         publisher: Publisher,
         catalogue: PostgresCatalogue,
         stream: ReplicationStream,
-        progress: PostgresProgress,
+        assembly: TransactionAssembly,
     ) -> None:
+        progress = assembly.progress
         self._source = source
         self._publisher = publisher
         self._catalogue = catalogue
         self._stream = stream
-        self._assembly = TransactionAssembly(source.name, progress)
+        self._assembly = assembly
         self._published = progress
         self._publishing: asyncio.Task[PostgresProgress] | None = None
         self._received = progress.end

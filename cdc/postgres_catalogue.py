@@ -19,6 +19,10 @@ _TYPES: LiteralString = """
            typcategory::text, typdelim::text
     from pg_catalog.pg_type where oid = any(%s::oid[])
 """
+_TYPE_NAMES: LiteralString = """
+    select pg_catalog.format_type(oid, modifier)
+    from unnest(%s::oid[], %s::int[]) with ordinality as t (oid, modifier, place) order by place
+"""
 _PRIMARY_KEY: LiteralString = """
     select a.attname::text
     from pg_catalog.pg_index i
@@ -42,7 +46,8 @@ class PostgresCatalogue:
         await self._learn(type_oids)
         encoders = [self._types.encoder(oid) for oid in type_oids]
         keys = await self._key_columns(relation)
-        return RowEncoder(self._source, self._database, relation, keys, encoders)
+        names = await self._type_names(relation)
+        return RowEncoder(self._source, self._database, relation, keys, encoders, names)
 
     async def _learn(self, type_oids: list[int]) -> None:
         asked: set[int] = set()
@@ -50,6 +55,12 @@ class PostgresCatalogue:
             asked |= missing
             cursor = await self._connection.execute(_TYPES, (sorted(missing),))
             self._types.add([TypeRow(*row) for row in await cursor.fetchall()])
+
+    async def _type_names(self, relation: Relation) -> list[str]:
+        oids = [column.type_oid for column in relation.columns]
+        modifiers = [column.type_modifier for column in relation.columns]
+        cursor = await self._connection.execute(_TYPE_NAMES, (oids, modifiers))
+        return [row[0] for row in await cursor.fetchall()]
 
     async def _key_columns(self, relation: Relation) -> list[str]:
         if relation.replica_identity in "di":

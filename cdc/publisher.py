@@ -30,8 +30,8 @@ from cdc.change_group import RECORD_OVERHEAD_BYTES, ChangeGroup, Record
 from cdc.errors import FencedError, PublishError, RecordTooLargeError
 from cdc.ownership import Owner, decode_owner, owner_key
 from cdc.progress import progress_key
-from cdc.progress_topic import last_record
 from cdc.topic_creation import MAX_RECORD_BYTES, ensure_own_topics, ensure_topics, unreachable
+from cdc.topic_reading import read_to_end
 from events.cluster import Cluster
 from events.partition import partition_for_key
 
@@ -86,13 +86,19 @@ class Publisher:
         try:
             await producer.start()
             await self._take_over(producer)
-            return await last_record(self._cluster, self._key)
+            return await self._last(self._key)
         except ProducerFenced as error:
             raise await self._failure(error) from error
         except KafkaConnectionError as error:
             raise unreachable(self._cluster, error) from error
         except KafkaError as error:
             raise PublishError(f"the producer could not start: {error!r}") from error
+
+    async def told(self, topic: str) -> list[bytes]:
+        """The values of a topic's committed records, for what an earlier capture told there."""
+        count = len(await self._started().partitions_for(topic))
+        records = await read_to_end(self._cluster, topic, count)
+        return [record.value for record in records if record.value is not None]
 
     async def publish(self, group: ChangeGroup, progress: bytes) -> None:
         """Write a group and the progress after it; returns once they are committed.
@@ -235,8 +241,14 @@ class Publisher:
             return PublishError("the producer had failed before this group")
         return PublishError(f"a group was not committed to Kafka: {error!r}")
 
+    async def _last(self, key: bytes) -> bytes | None:
+        """The value of the last record of a key on the progress topic."""
+        records = await read_to_end(self._cluster, self._cluster.topics.progress, 1)
+        values = [record.value for record in records if record.key == key]
+        return values[-1] if values else None
+
     async def _other_owner(self) -> Owner | None:
-        value = await last_record(self._cluster, owner_key(self._source))
+        value = await self._last(owner_key(self._source))
         owner = decode_owner(value) if value is not None else None
         return owner if owner != self._owner else None
 

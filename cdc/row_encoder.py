@@ -18,7 +18,7 @@ from cdc.errors import SourceFormatError
 from cdc.pgoutput import UNCHANGED, Relation, Row, Value
 from events.event_id import postgres_change_id
 from events.event_type import RowOperation, row_type
-from events.json_codec import encode
+from events.json_codec import JsonObject, JsonValue, encode
 from events.lsn import Lsn
 from events.topic import change_topic
 from events.values.numbers import encode_integer
@@ -60,7 +60,7 @@ class RowEncoder:
     """The encoder of one relation's changes, as its Relation message describes it.
 
     `key_columns` name the columns of the record key, none for a key of None; `encoders` are those
-    of the columns' types, in their order.
+    of the columns' types, in their order, and `type_names` what PostgreSQL calls them.
     """
 
     def __init__(
@@ -70,10 +70,21 @@ class RowEncoder:
         relation: Relation,
         key_columns: Sequence[str],
         encoders: Sequence[Encoder],
+        type_names: Sequence[str] = (),
     ) -> None:
         names = [column.name for column in relation.columns]
         self.topic = change_topic(source, relation.schema, relation.name)
         self.relation = relation
+        columns: list[JsonValue] = [
+            {"name": column.name, "type": type_name, "key": column.name in key_columns}
+            for column, type_name in zip(relation.columns, type_names, strict=False)
+        ]
+        self.look: JsonObject = {
+            "schema": relation.schema,
+            "table": relation.name,
+            "replica_identity": relation.replica_identity,
+            "columns": columns,
+        }
         self._names = [encode(name) for name in names]
         self._encoders = list(encoders)
         self._identity = [index for index, column in enumerate(relation.columns) if column.is_key]

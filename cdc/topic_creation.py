@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """Largest record that capture writes, and `max.message.bytes` of the topics it makes."""
 
+_SCHEMA_HISTORY_MS = 7 * 24 * 3_600 * 1_000
 _REQUEST_TIMEOUT_MS = 20_000
 _VISIBLE_TIMEOUT_S = 15.0
 _VISIBLE_POLL_S = 0.02
@@ -38,7 +39,10 @@ async def ensure_topics(cluster: Cluster, names: Collection[str]) -> None:
 async def ensure_own_topics(cluster: Cluster) -> None:
     """Make the installation's own topics where they are missing; raises as ensure_topics."""
     compacted = [_compacted_topic(cluster, name) for name in cluster.topics.compacted]
-    others = [_change_topic(cluster, name) for name in cluster.topics.partitioned]
+    others = [
+        _change_topic(cluster, name) if name != cluster.topics.schema else _schema_topic(cluster)
+        for name in cluster.topics.partitioned
+    ]
     await _ensure(cluster, compacted + others)
 
 
@@ -57,6 +61,18 @@ def _change_topic(cluster: Cluster, name: str) -> NewTopic:
         cluster.partitions,
         cluster.replication,
         topic_configs={"max.message.bytes": str(MAX_RECORD_BYTES)},
+    )
+
+
+def _schema_topic(cluster: Cluster) -> NewTopic:
+    """Keeps every event for a time, and how each table looks for ever."""
+    configs = {
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": str(_SCHEMA_HISTORY_MS),
+        "max.message.bytes": str(MAX_RECORD_BYTES),
+    }
+    return NewTopic(
+        cluster.topics.schema, cluster.partitions, cluster.replication, topic_configs=configs
     )
 
 

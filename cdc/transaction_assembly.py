@@ -29,6 +29,7 @@ from cdc.pgoutput import (
 )
 from cdc.progress import PostgresProgress
 from cdc.row_encoder import Change, RowEncoder, TransactionBytes, envelope_end
+from cdc.schema_log import SchemaLog
 from events.chain import CHAIN_HEADER, Chain
 from events.errors import EventFormatError
 from events.lsn import Lsn
@@ -44,10 +45,17 @@ _CUT_FACTOR = 2
 
 
 class TransactionAssembly:
-    """What was read and not yet taken, for one source from one progress on."""
+    """What was read and not yet taken, for one source from one progress on.
 
-    def __init__(self, source: str, progress: PostgresProgress) -> None:
+    `schemas` makes events of how tables look; without one there are none.
+    """
+
+    def __init__(
+        self, source: str, progress: PostgresProgress, schemas: SchemaLog | None = None
+    ) -> None:
         self._source = source
+        self._schemas = schemas
+        self._announced: set[int] = set()
         self._progress = progress
         self._encoders: dict[int, RowEncoder] = {}
         self._insert_readers: dict[int, Callable[[bytes], Row]] = {}
@@ -110,6 +118,7 @@ class TransactionAssembly:
     def define(self, encoder: RowEncoder) -> None:
         """How rows of a relation are encoded from now on."""
         self._encoders[encoder.relation.oid] = encoder
+        self._announced.add(encoder.relation.oid)
         self._insert_readers[encoder.relation.oid] = insert_reader(len(encoder.relation.columns))
 
     def feed(self, data: bytes) -> Relation | None:
@@ -168,6 +177,8 @@ class TransactionAssembly:
             return
         oid = insert_relation(data)
         encoder = self._encoder(oid)
+        if self._announced:
+            self._tell(encoder, ordinal, transaction)
         row = self._insert_readers[oid](data)
         key, value = encoder.created(row, b"%d" % ordinal, transaction, self._end)
         self._group.add(encoder.topic, key, value, self._headers, transaction.timestamp_ms)
@@ -229,12 +240,28 @@ class TransactionAssembly:
     def _add(self, encoder: RowEncoder, change: Change, transaction: TransactionBytes) -> None:
         self._ordinal += 1
         if self._ordinal > self._skipped_to:
+            if self._announced:
+                self._tell(encoder, self._ordinal, transaction)
             self._group.add(
                 encoder.topic,
                 change.key,
                 change.value,
                 self._headers,
                 transaction.timestamp_ms,
+            )
+
+    def _tell(self, encoder: RowEncoder, ordinal: int, transaction: TransactionBytes) -> None:
+        """Say how a table looks before its first row that is published, if that is news."""
+        oid = encoder.relation.oid
+        if self._schemas is None or oid not in self._announced:
+            return
+        # Not when it is announced: what is skipped may be older than what is told already.
+        self._announced.discard(oid)
+        commit, timestamp_ms = transaction.commit, transaction.timestamp_ms
+        event = self._schemas.tell(oid, encoder.look, commit, ordinal, timestamp_ms)
+        if event is not None:
+            self._group.add(
+                self._schemas.topic, event.key, event.value, self._headers, timestamp_ms
             )
 
     def _open_transaction(self) -> TransactionBytes:

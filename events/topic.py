@@ -99,10 +99,12 @@ class Topics:
 
     def routed_pattern(self, sources: tuple[str, ...]) -> str:
         """Regular expression of every topic whose records listeners may ask for."""
-        own = [re.escape(self.events), re.escape(self.api)]
-        changes = [rf"{re.escape(encode_segment(source))}\..+" for source in sources]
-        return f"^(?:{'|'.join(own + changes)})$"
+        return self._pattern(sources, self.events, self.api, self.schema)
 
     def pushed_pattern(self, sources: tuple[str, ...]) -> str:
         """Regular expression of every topic whose records clients may register for."""
-        return f"{self.routed_pattern(sources)[:-2]}|{re.escape(self.push)})$"
+        return self._pattern(sources, self.events, self.api, self.push)
+
+    def _pattern(self, sources: tuple[str, ...], *own: str) -> str:
+        changes = [rf"{re.escape(encode_segment(source))}\..+" for source in sources]
+        return f"^(?:{'|'.join([*map(re.escape, own), *changes])})$"

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from events.cluster import Cluster
 from events.topic import Topics
+from tests.cdc.postgres_place import Place, own_place
 
 
 @pytest.fixture
@@ -46,3 +47,13 @@ def read_topic(cluster: Cluster) -> Callable[[str], Awaitable[list[ConsumerRecor
         return await _read_topic(cluster, topic)
 
     return read
+
+
+@pytest.fixture
+async def place(
+    postgres_dsn: str,
+    cluster: Cluster,
+    read_topic: Callable[[str], Awaitable[list[ConsumerRecord]]],
+) -> AsyncGenerator[Place]:
+    async with own_place(postgres_dsn, cluster, read_topic) as made:
+        yield made

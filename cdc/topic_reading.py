@@ -1,4 +1,4 @@
-"""Reading the progress topic to its end, for the last record of one key.
+"""Reading a topic to its end, as a start does with what earlier ones left there.
 
 The end is that of uncommitted reading: another source's open transaction hides what lies behind
 its first record from read_committed, our own last record among it, until it ends.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from cdc.errors import PublishError
 from events.cluster import Cluster
@@ -18,12 +18,12 @@ _TIMEOUT_S = 90.0
 _REQUEST_TIMEOUT_MS = 10_000
 
 
-async def last_record(cluster: Cluster, key: bytes) -> bytes | None:
-    """The value of the last committed record of a key, None where there is none.
+async def read_to_end(cluster: Cluster, topic: str, partitions: int) -> list[ConsumerRecord]:
+    """All committed records, in order within each partition.
 
     Raises PublishError where the topic cannot be read to its end, and KafkaError.
     """
-    partition = TopicPartition(cluster.topics.progress, 0)
+    wanted = [TopicPartition(topic, number) for number in range(partitions)]
     probe = AIOKafkaConsumer(
         bootstrap_servers=cluster.bootstrap,
         isolation_level="read_uncommitted",
@@ -31,12 +31,13 @@ async def last_record(cluster: Cluster, key: bytes) -> bytes | None:
     )
     try:
         await probe.start()
-        end = (await probe.end_offsets([partition]))[partition]
-        start = (await probe.beginning_offsets([partition]))[partition]
+        ends = await probe.end_offsets(wanted)
+        starts = await probe.beginning_offsets(wanted)
     finally:
         await probe.stop()
-    if end <= start:
-        return None
+    held = [part for part in wanted if ends[part] > starts[part]]
+    if not held:
+        return []
     consumer = AIOKafkaConsumer(
         bootstrap_servers=cluster.bootstrap,
         isolation_level="read_committed",
@@ -44,22 +45,21 @@ async def last_record(cluster: Cluster, key: bytes) -> bytes | None:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
-    found: bytes | None = None
+    found: list[ConsumerRecord] = []
     try:
         await consumer.start()
-        consumer.assign([partition])
-        consumer.seek(partition, start)
+        consumer.assign(held)
+        for part in held:
+            consumer.seek(part, starts[part])
         async with asyncio.timeout(_TIMEOUT_S):
-            while await consumer.position(partition) < end:
-                for records in (await consumer.getmany(timeout_ms=100)).values():
-                    for record in records:
-                        if record.key == key:
-                            found = record.value
+            for part in held:
+                while await consumer.position(part) < ends[part]:
+                    for records in (await consumer.getmany(timeout_ms=100)).values():
+                        found += records
     except TimeoutError as error:
         raise PublishError(
-            f"the topic {partition.topic} could not be read to its end within "
-            f"{_TIMEOUT_S:.0f} s: another transaction on it stays open; "
-            "`kafka-transactions.sh find-hanging` names it"
+            f"the topic {topic} could not be read to its end within {_TIMEOUT_S:.0f} s: another "
+            "transaction on it stays open; `kafka-transactions.sh find-hanging` names it"
         ) from error
     finally:
         await consumer.stop()
