@@ -127,11 +127,15 @@ class Client:
 class PushBench:
     """One push service and what it takes to write what it pushes."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, metadata_max_age_ms: int = 200) -> None:
         prefix = f"t{uuid.uuid4().hex[:12]}"
         self.source = f"{prefix}shop"
         self.cluster = Cluster(
-            bootstrap, Topics(prefix), (self.source,), PARTITIONS, metadata_max_age_ms=200
+            bootstrap,
+            Topics(prefix),
+            (self.source,),
+            PARTITIONS,
+            metadata_max_age_ms=metadata_max_age_ms,
         )
         self.topics = self.cluster.topics
         self.orders = change_topic(self.source, "public", "orders")

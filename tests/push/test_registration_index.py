@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from events.event_type import EventPattern
 from events.json_codec import JsonObject
-from push.conditions import Conditions
+from push import registration_index
+from push.conditions import Conditions, Shape, Values, values_of
 from push.pushed_event import PushedEvent, concerns, pushed_event
 from push.registration_index import RegistrationIndex
 
 TYPES = ["db.s.p.a.created", "db.s.p.a.deleted", "db.s.p.b.created", "custom.a", "push.a.b"]
 PATTERNS = [*TYPES, "**", "db.**", "db.s.**", "db.*.p.a.*", "*.a", "db.s.*.*.created", "push.*"]
-VALUES = st.sampled_from([None, True, False, 0, 1, 1.0, "1", "x"])
+VALUES = st.sampled_from([None, True, 1, 1.0, "1"])
 ROWS = st.dictionaries(
     st.sampled_from(["a", "b", "c"]), VALUES | st.dictionaries(st.sampled_from(["a", "b"]), VALUES)
 )
@@ -82,6 +84,13 @@ def test_what_is_taken_out_leaves_nothing_behind(wanted: list[tuple[str, Conditi
     assert repr(vars(index)) == empty
 
 
+def test_a_row_that_fulfils_conditions_before_and_after_has_not_left_them() -> None:
+    index: RegistrationIndex[int] = RegistrationIndex()
+    index.add(1, EventPattern.parse("db.**"), Conditions.parse(None, {"a": ["x", "y"]}))
+    body: JsonObject = {"before": {"a": "x"}, "after": {"a": "y"}}
+    assert index.match(_event("db.s.p.a.updated", "u", {}, body)) == {1: "row"}
+
+
 class CountingKey(str):
     """A value that counts how often it is compared with another."""
 
@@ -111,13 +120,19 @@ def test_what_an_event_costs_does_not_grow_with_registrations_on_other_keys() ->
     assert comparisons(10_000) <= comparisons(10) + 10
 
 
-def test_made_up_fields_cost_an_event_nothing() -> None:
+def test_made_up_fields_cost_an_event_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[Shape] = []
+
+    def counting(shape: Shape, key: JsonObject, row: JsonObject) -> Values | None:
+        looked_up.append(shape)
+        return values_of(shape, key, row)
+
+    monkeypatch.setattr(registration_index, "values_of", counting)
     index: RegistrationIndex[int] = RegistrationIndex()
     pattern = EventPattern.parse("db.**")
     for number in range(1_000):
-        index.add(number, pattern, Conditions.parse(None, {f"made_up_{number}": CountingKey("x")}))
+        index.add(number, pattern, Conditions.parse(None, {f"made_up_{number}": "x"}))
     index.add(-1, pattern, Conditions.parse(None, {"real": "x"}))
-    event = _event("db.s.p.a.created", "c", {}, {"after": {"real": "x"}})
-    CountingKey.compared = 0
+    event = _event("db.s.p.a.created", "c", {}, {"after": {"real": "x", "other": 1}})
     assert index.match(event) == {-1: "row"}
-    assert CountingKey.compared == 0
+    assert looked_up == [(("row", ("real",)),)]

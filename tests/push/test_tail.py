@@ -127,21 +127,19 @@ async def test_a_service_may_be_started_before_kafka(broker: Broker) -> None:
         assert await client.wait_for_events(1) == [written]
 
 
-async def test_a_topic_that_is_made_anew_is_told_as_lost_and_followed(bench: PushBench) -> None:
-    async with bench.serving() as server, server.client() as client:
+# Noticed by looking at the topics there are, and by reading on where the topic ends before.
+@pytest.mark.parametrize("metadata_max_age_ms", [100, 600_000])
+async def test_a_topic_that_is_made_anew_is_told_as_lost_and_followed(
+    kafka_bootstrap: str, metadata_max_age_ms: int
+) -> None:
+    bench = PushBench(kafka_bootstrap, metadata_max_age_ms)
+    await bench.make_topics(*bench.topics.partitioned, bench.orders)
+    async with bench.producer, bench.serving() as server, server.client() as client:
         registered = await client.register(pattern=bench.pattern)
         for number in range(3):
             await bench.write({"id": number}, partition=0)
         await client.wait_for_events(3)
-        admin = AIOKafkaAdminClient(bootstrap_servers=bench.cluster.bootstrap)
-        await admin.start()
-        try:
-            await admin.delete_topics([bench.orders])
-            async with asyncio.timeout(LIMIT_S):
-                while bench.orders in await admin.list_topics():
-                    await asyncio.sleep(0.02)
-        finally:
-            await admin.close()
+        await delete_topic(bench)
         await bench.make_topics(bench.orders)
         lost = await client.answer("lost")
         assert lost["ids"] == [registered["id"]]
@@ -152,3 +150,16 @@ async def test_a_topic_that_is_made_anew_is_told_as_lost_and_followed(bench: Pus
         async with AIOKafkaProducer(bootstrap_servers=bench.cluster.bootstrap) as producer:
             await producer.send_and_wait(bench.orders, value, partition=0)
         assert (await client.wait_for_events(4))[-1] == event_id
+
+
+async def delete_topic(bench: PushBench) -> None:
+    """Delete the orders, and wait until they are gone."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bench.cluster.bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics([bench.orders])
+        async with asyncio.timeout(LIMIT_S):
+            while bench.orders in await admin.list_topics():
+                await asyncio.sleep(0.02)
+    finally:
+        await admin.close()
