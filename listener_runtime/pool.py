@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
 from typing import Final
 
@@ -19,10 +20,10 @@ from listener_runtime.frames import RESET_FRAME
 from listener_runtime.host_calls import HostCalls
 from listener_runtime.image import PROGRAM, SNAPSHOT
 from listener_runtime.redaction import Redaction
-from listener_runtime.sandbox_process import SandboxProcess
+from listener_runtime.sandbox_process import STANDARD_MEMORY_MB, SandboxProcess, memory_cost_mb
 from listener_runtime.sandbox_run import run_in
 from listener_runtime.settings import HostSettings, PoolSettings
-from listener_runtime.waiting_runs import STANDARD_MEMORY_MB, WaitingRun, WaitingRuns
+from listener_runtime.waiting_runs import WaitingRun, WaitingRuns
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ _GROWN_BYTES: Final = 64 * 1024 * 1024
 """Memory never shrinks, and putting it back costs by its size: past this a process is replaced."""
 
 _START_BACKOFF_S: Final = 1.0
+_LOOK_EVERY_S: Final = 5.0
 
 
 class SandboxPool:
@@ -52,6 +54,7 @@ class SandboxPool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = WaitingRuns(max(1, settings.processes_max // 2))
         self._start_error: ImageError | None = None
+        self._shrinking: asyncio.Task[None] | None = None
         self._closed = False
 
     async def start(self) -> None:
@@ -62,6 +65,7 @@ class SandboxPool:
             error = self._start_error
             await self.close()
             raise error
+        self._shrinking = asyncio.create_task(self._shrink())
 
     async def run(self, request: RunRequest) -> RunOutcome:
         """Run to its end; raises nothing for what the guest does."""
@@ -77,8 +81,9 @@ class SandboxPool:
     async def close(self) -> None:
         """Kill all processes, and whatever runs in them."""
         self._closed = True
-        for task in self._starting:
-            task.cancel()
+        if self._shrinking is not None:
+            self._shrinking.cancel()
+        # Not cancelled: asyncio waits for ever where it is cancelled while it makes a process.
         await asyncio.gather(*self._starting, return_exceptions=True)
         await asyncio.gather(*(process.kill() for process in (*self._idle, *self._busy)))
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -100,9 +105,16 @@ class SandboxPool:
     def _count(self) -> int:
         return len(self._idle) + len(self._busy) + len(self._starting)
 
-    @property
-    def _has_room(self) -> bool:
-        return self._count < self._settings.processes_max
+    def _has_room(self, memory_mb: int) -> bool:
+        """Whether one more process, for guests of so much, is within what is allowed."""
+        if self._count >= self._settings.processes_max:
+            return False
+        sizes = [process.memory_cost_mb for process in (*self._idle, *self._busy)]
+        sizes += [memory_cost_mb(size_mb) for size_mb in self._starting.values()]
+        # One alone is always allowed: else a run that asks for much would wait for ever.
+        return (
+            not sizes or sum(sizes) + memory_cost_mb(memory_mb) <= self._settings.memory_budget_mb
+        )
 
     def _serve(self) -> None:
         """Give processes to those who wait, as far as there are any."""
@@ -149,7 +161,8 @@ class SandboxPool:
         try:
             await run_in(process, runs, self._host, self._secrets, self._redaction)
         except asyncio.CancelledError:
-            _log.debug("a run was given up")
+            if not all(run.outcome.cancelled() for run in runs):
+                raise
         finally:
             self._busy.discard(process)
             self._waiting.end(runs)
@@ -164,8 +177,12 @@ class SandboxPool:
             if grown or process.memory_mb > STANDARD_MEMORY_MB:
                 self._begin(process.kill())
             else:
-                self._idle.append(process)
+                self._set_idle(process)
         self._serve()
+
+    def _set_idle(self, process: SandboxProcess) -> None:
+        process.idle_since_s = time.monotonic()
+        self._idle.append(process)
 
     def _fill(self) -> None:
         """Start what is missing: for those who wait, then spares behind those in use."""
@@ -176,19 +193,32 @@ class SandboxPool:
             claimed = next((mb for mb in unclaimed if mb >= memory_mb), None)
             if claimed is not None:
                 unclaimed.remove(claimed)
-            elif self._has_room or self._evict():
+            elif self._has_room(memory_mb) or self._evict(memory_mb):
                 self._start_process(memory_mb)
         spares = len(unclaimed) + sum(process.tenant is None for process in self._idle)
-        while self._has_room and (self._count < self._settings.processes or spares < 1):
+        while self._has_room(STANDARD_MEMORY_MB) and (
+            self._count < self._settings.processes or spares < 1
+        ):
             self._start_process(STANDARD_MEMORY_MB)
             spares += 1
 
-    def _evict(self) -> bool:
-        """Make room by ending an idle process, which fits none of those who wait."""
-        if not self._idle:
-            return False
-        self._begin(self._idle.pop(0).kill())
-        return True
+    def _evict(self, memory_mb: int) -> bool:
+        """Make room by ending idle processes, which fit none of those who wait."""
+        while self._idle and not self._has_room(memory_mb):
+            self._begin(self._idle.pop(0).kill())
+        return self._has_room(memory_mb)
+
+    async def _shrink(self) -> None:
+        """End what nobody needed for long, down to what is kept ready."""
+        while True:
+            await asyncio.sleep(min(_LOOK_EVERY_S, self._settings.idle_s))
+            before_s = time.monotonic() - self._settings.idle_s
+            unneeded = [one for one in self._idle if one.idle_since_s < before_s]
+            # Spares last: they fit whoever comes.
+            unneeded.sort(key=lambda one: (one.tenant is None, one.idle_since_s))
+            for process in unneeded[: max(0, self._count - self._settings.processes)]:
+                self._idle.remove(process)
+                self._begin(process.kill())
 
     def _start_process(self, memory_mb: int) -> None:
         task = asyncio.create_task(self._start_one(memory_mb))
@@ -208,10 +238,14 @@ class SandboxPool:
             if not self._idle and not self._busy:
                 # Nobody waits for ever for a process that cannot be started.
                 self._waiting.refuse(f"no sandbox process could be started: {error}")
-            await asyncio.sleep(_START_BACKOFF_S)
+            if not self._closed:
+                await asyncio.sleep(_START_BACKOFF_S)
             return
         self._start_error = None
-        self._idle.append(process)
+        if self._closed:
+            await process.kill()
+            return
+        self._set_idle(process)
 
     def _begin(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)

@@ -18,8 +18,19 @@ from listener_runtime.sandbox_command import ENVIRONMENT, confined_command
 from listener_runtime.settings import PoolSettings
 
 _START_LIMIT_S: Final = 60.0
+PROCESS_MB: Final = 220
+"""Resident memory of a process in its pristine state."""
+
+STANDARD_MEMORY_MB: Final = 256
+"""What the guest of a spare may use; a run that asks for more gets a process of its own size."""
+
 _STREAM_LIMIT_BYTES: Final = 256 * 1024
 _STDERR_KEPT_BYTES: Final = 4_096
+
+
+def memory_cost_mb(memory_mb: int) -> int:
+    """What a process whose guest may use so much can come to."""
+    return PROCESS_MB + max(0, memory_mb - STANDARD_MEMORY_MB)
 
 
 class ProcessEndedError(Exception):
@@ -42,6 +53,7 @@ class SandboxProcess:
         self.warm_for: tuple[str, str] | None = None
         self.pristine_bytes = 0
         self.heap_bytes = 0
+        self.idle_since_s = 0.0
 
     @classmethod
     async def start(cls, settings: PoolSettings, memory_mb: int) -> SandboxProcess:
@@ -76,6 +88,11 @@ class SandboxProcess:
             await sandbox.kill()
             raise
         return sandbox
+
+    @property
+    def memory_cost_mb(self) -> int:
+        """What it may come to in resident memory: its own, and what its guest may still take."""
+        return memory_cost_mb(self.memory_mb)
 
     @property
     def pid(self) -> int:

@@ -45,10 +45,13 @@ class PoolSettings:
     """How the processes are kept.
 
     `image` is the folder that `python -m listener_runtime.image` makes, `deno` the program;
-    `processes` are kept ready, `processes_max` is how many there may be under load.
+    `processes` are kept ready, `processes_max` is how many there may be under load, as long as
+    they come to `memory_budget_mb` at most; one that nobody needed for `idle_s` is ended.
     """
 
     image: Path
     deno: Path
     processes: int = 2
     processes_max: int = 6
+    memory_budget_mb: int = 4_096
+    idle_s: float = 30.0

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from events.run import RunOutcome, RunRequest
-
-STANDARD_MEMORY_MB: Final = 256
-"""What a spare may use; a run that asks for more gets a process of its own size."""
+from listener_runtime.sandbox_process import STANDARD_MEMORY_MB
 
 MAX_BATCH: Final = 64
 _MAX_BATCH_BYTES: Final = 4 * 1024 * 1024

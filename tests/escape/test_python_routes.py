@@ -14,7 +14,7 @@ import pytest
 
 from listener_runtime.pool import SandboxPool
 from listener_runtime.settings import HostSettings
-from tests.listener_runtime.conftest import pool_settings
+from tests.listener_runtime.conftest import opened, pool_settings
 from tests.listener_runtime.sandbox_runs import request, result, run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -116,10 +116,8 @@ ROUTES = {
 
 @pytest.fixture(scope="module")
 async def shared() -> AsyncIterator[SandboxPool]:
-    pool = SandboxPool(pool_settings(1, 1), HostSettings())
-    await pool.start()
-    yield pool
-    await pool.close()
+    async with opened(pool_settings(1, 1), HostSettings()) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -18,19 +19,26 @@ def pool_settings(processes: int = 2, processes_max: int = 4) -> PoolSettings:
     )
 
 
+@asynccontextmanager
+async def opened(settings: PoolSettings, host: HostSettings) -> AsyncGenerator[SandboxPool]:
+    """A pool, started; closed at the end."""
+    pool = SandboxPool(settings, host)
+    try:
+        await pool.start()
+        yield pool
+    finally:
+        await pool.close()
+
+
 @pytest.fixture
 async def pool() -> AsyncIterator[SandboxPool]:
     """A pool without databases, of at most four processes."""
-    pool = SandboxPool(pool_settings(), HostSettings(secrets={"API_KEY": "hunter22"}))
-    await pool.start()
-    yield pool
-    await pool.close()
+    async with opened(pool_settings(), HostSettings(secrets={"API_KEY": "hunter22"})) as pool:
+        yield pool
 
 
 @pytest.fixture
 async def single() -> AsyncIterator[SandboxPool]:
     """A pool of exactly one process, so that each run follows the one before it in there."""
-    pool = SandboxPool(pool_settings(1, 1), HostSettings())
-    await pool.start()
-    yield pool
-    await pool.close()
+    async with opened(pool_settings(1, 1), HostSettings()) as pool:
+        yield pool

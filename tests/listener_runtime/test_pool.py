@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from listener_runtime.errors import ImageError
 from listener_runtime.pool import SandboxPool
 from listener_runtime.settings import HostSettings, PoolSettings
-from tests.listener_runtime.conftest import pool_settings
+from tests.listener_runtime.conftest import opened, pool_settings
 from tests.listener_runtime.sandbox_runs import request, result, run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -233,3 +234,40 @@ async def test_an_image_that_is_not_there_or_damaged_is_named_with_the_mend(
     pool = SandboxPool(PoolSettings(empty, good.deno, processes=1, processes_max=1), HostSettings())
     with pytest.raises(ImageError, match="damaged"):
         await pool.start()
+
+
+async def test_the_pool_grows_with_those_who_wait_and_shrinks_when_nobody_does() -> None:
+    async with opened(replace(pool_settings(1, 4), idle_s=0.2), HostSettings()) as pool:
+        code = "import asyncio\nasync def main(event, g): await asyncio.Event().wait()"
+        runs = [asyncio.create_task(pool.run(request(code, listener=str(n)))) for n in range(4)]
+        while len(pool.busy) < 4:
+            assert not any(run.done() for run in runs)
+            await asyncio.sleep(0.01)
+        for run in runs:
+            run.cancel()
+        await asyncio.gather(*runs, return_exceptions=True)
+        assert await result(pool, ANSWER) == 42
+        while len(pool.idle) + len(pool.busy) > 1:
+            await asyncio.sleep(0.01)
+        assert await result(pool, ANSWER) == 42
+
+
+async def test_the_pool_stays_within_its_memory_budget() -> None:
+    settings = replace(pool_settings(1, 6), memory_budget_mb=2 * 220)
+    async with opened(settings, HostSettings()) as pool:
+        seen: set[int] = set()
+
+        async def watch() -> None:
+            while True:
+                seen.add(len(pool.idle) + len(pool.busy))
+                await asyncio.sleep(0.005)
+
+        watching = asyncio.create_task(watch())
+        code = "import asyncio\nasync def main(event, g): await asyncio.sleep(0.5)"
+        outcomes = await asyncio.gather(
+            *(pool.run(request(code, listener=str(number))) for number in range(8))
+        )
+        large = await pool.run(request(ANSWER, memory_mb=1024))
+        watching.cancel()
+    assert {outcome.status for outcome in (*outcomes, large)} == {"ok"}
+    assert max(seen) == 2
