@@ -30,6 +30,7 @@ _Replication: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
 _Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 _Heartbeat: TypeAlias = Annotated[float, msgspec.Meta(ge=0.05, le=86_400)]
 _Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+_MemoryMb: TypeAlias = Annotated[int, msgspec.Meta(ge=220, le=1_048_576)]
 _Processes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
 
 
