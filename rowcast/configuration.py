@@ -80,8 +80,7 @@ class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[listeners]: the sandbox. `processes` are kept ready, `processes_max` under load."""
 
-    processes: _MemoryMb = Annotated[int, msgspec.Meta(ge=220, le=1_048_576)]
-_Processes = 2
+    processes: _Processes = 2
     processes_max: _Processes = 6
     memory_budget_mb: _MemoryMb = 4_096
     http: ListenerHttpSettings = ListenerHttpSettings()
