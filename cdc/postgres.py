@@ -21,6 +21,7 @@ from cdc.change_group import ChangeGroup
 from cdc.errors import CaptureConfigError, SourceLostError
 from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_preparation import Preparation, prepare
+from cdc.postgres_publication import OWN_SCHEMA
 from cdc.postgres_slot import identify, slot_state
 from cdc.postgres_source import PostgresSource, connect
 from cdc.progress import PostgresProgress
@@ -194,7 +195,11 @@ class _Capture:
                 return True
             if frame[0] == LOG_DATA:
                 relation = assembly.feed(frame[LOG_DATA_START:])
-                if relation is not None:
+                if relation is None:
+                    continue
+                if relation.schema == OWN_SCHEMA:
+                    assembly.ignore(relation.oid)
+                else:
                     assembly.define(await self._catalogue.encoder(relation))
             elif frame[0] == KEEPALIVE:
                 self._keepalive(frame)

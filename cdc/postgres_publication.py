@@ -21,18 +21,23 @@ _log = logging.getLogger(__name__)
 Table = tuple[str, str]
 """Schema and name."""
 
+OWN_SCHEMA = "rowcast_capture"
+"""What Rowcast keeps in a source: its tables are published with all others and never captured."""
+
 _CAPTURABLE: LiteralString = """
     select n.nspname::text, c.relname::text
     from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p') and c.relpersistence = 'p' and not c.relispartition
-      and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg\\_%%'
+      and n.nspname not in ('pg_catalog', 'information_schema', 'rowcast_capture')
+      and n.nspname not like 'pg\\_%%'
       and (%s or pg_catalog.pg_has_role(c.relowner, 'usage'))
     order by 1, 2
 """
 _PUBLISHED: LiteralString = """
     select schemaname::text, tablename::text
-    from pg_catalog.pg_publication_tables where pubname = %s order by 1, 2
+    from pg_catalog.pg_publication_tables
+    where pubname = %s and schemaname <> 'rowcast_capture' order by 1, 2
 """
 _KEYLESS: LiteralString = """
     select n.nspname::text, c.relname::text
@@ -45,7 +50,7 @@ _KEYLESS: LiteralString = """
     ) member
     join pg_catalog.pg_class c on c.oid = member.oid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where p.pubname = %s and c.relreplident in ('d', 'n')
+    where p.pubname = %s and c.relreplident in ('d', 'n') and n.nspname <> 'rowcast_capture'
       and not (c.relreplident = 'd' and exists (
           select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary))
     order by 1, 2

@@ -59,6 +59,7 @@ class TransactionAssembly:
         self._progress = progress
         self._encoders: dict[int, RowEncoder] = {}
         self._insert_readers: dict[int, Callable[[bytes], Row]] = {}
+        self._ignored: set[int] = set()
         self._group = ChangeGroup()
         self._transaction: TransactionBytes | None = None
         self._ordinal = 0
@@ -121,13 +122,19 @@ class TransactionAssembly:
         self._announced.add(encoder.relation.oid)
         self._insert_readers[encoder.relation.oid] = insert_reader(len(encoder.relation.columns))
 
+    def ignore(self, relation: int) -> None:
+        """Leave a relation's changes out from now on; they are no changes of the source."""
+        self._ignored.add(relation)
+        self._encoders.pop(relation, None)
+
     def feed(self, data: bytes) -> Relation | None:
         """Take in one message; a Relation is returned, to be defined before the next message.
 
         Raises SourceFormatError where the message cannot follow those before.
         """
         if data[:1] == b"I":
-            self._insert(data)
+            if not self._ignored or insert_relation(data) not in self._ignored:
+                self._insert(data)
             return None
         message = decode_message(data)
         match message:
@@ -185,7 +192,7 @@ class TransactionAssembly:
 
     def _update(self, message: Update) -> None:
         transaction = self._open_transaction()
-        if self._skipped_to == _ALL:
+        if self._skipped_to == _ALL or message.relation in self._ignored:
             return
         encoder = self._encoder(message.relation)
         changes = encoder.updated(
@@ -201,7 +208,7 @@ class TransactionAssembly:
 
     def _delete(self, message: Delete) -> None:
         transaction = self._open_transaction()
-        if self._skipped_to == _ALL:
+        if self._skipped_to == _ALL or message.relation in self._ignored:
             return
         encoder = self._encoder(message.relation)
         change = encoder.deleted(
@@ -218,6 +225,8 @@ class TransactionAssembly:
         if self._skipped_to == _ALL:
             return
         for oid in message.relations:
+            if oid in self._ignored:
+                continue
             encoder = self._encoder(oid)
             change = encoder.truncated(self._ordinal + 1, transaction, self._end)
             self._add(encoder, change, transaction)

@@ -14,6 +14,7 @@ from infra.embedded.server import EmbeddedServer, check_port_free
 from infra.process import ProcessSpec
 from rowcast.example import load_example, load_tables
 from rowcast.installation import Installation, make_installation, open_installation
+from rowcast.listener_access import prepare_listener_access
 from rowcast.supervisor import Supervisor
 from rowcast.welcome import welcome
 
@@ -60,6 +61,7 @@ async def _start(
         for server in installation.servers:
             servers.create_task(_start_server(server, supervisor, say))
     await ensure_own_topics(installation.cluster)
+    await prepare_listener_access(installation)
     await load_tables(installation)
     begun = time.monotonic()
     services = [supervisor.start(spec) for spec in service_specs(installation)]

@@ -178,3 +178,18 @@ def test_a_change_of_a_table_that_was_not_announced_is_refused() -> None:
     assembly.feed(begin(100))
     with pytest.raises(SourceFormatError, match="not announced"):
         assembly.feed(insert(1))
+
+
+def test_what_rowcast_keeps_in_a_source_is_no_change_and_takes_no_ordinal() -> None:
+    assembly = assembly_at()
+    own = 17_000
+    assembly.ignore(own)
+    kept = insert(1).replace(struct.pack(">I", RELATION.oid), struct.pack(">I", own))
+    moved = move(1, 2).replace(struct.pack(">I", RELATION.oid), struct.pack(">I", own))
+    for message in (begin(200), kept, insert(5), moved, insert(6), commit(200, 220)):
+        assembly.feed(message)
+    group, _ = assembly.take()
+    assert [(body["after"]["id"], body["id"][-2:]) for body in bodies(group)] == [
+        (5, "/1"),
+        (6, "/2"),
+    ]
