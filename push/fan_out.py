@@ -35,7 +35,7 @@ class FanOut:
         self._topics = topics
         self._index: RegistrationIndex[Registration] = RegistrationIndex()
         self._next_offsets: dict[Partition, int] = {}
-        self._known_topics: dict[str, None] = {}
+        self._known_topics: set[str] = set()
 
     @property
     def next_offsets(self) -> Mapping[Partition, int]:
@@ -45,12 +45,7 @@ class FanOut:
     def place(self, offsets: Mapping[Partition, int]) -> None:
         """Begin or go on with partitions at offsets."""
         self._next_offsets.update(offsets)
-        self._known_topics.update(dict.fromkeys(topic for topic, _ in offsets))
-
-    def forget(self, partition: Partition) -> None:
-        """Leave out a partition that is no more."""
-        self._next_offsets.pop(partition, None)
-        self._known_topics = dict.fromkeys(topic for topic, _ in self._next_offsets)
+        self._known_topics.update(topic for topic, _ in offsets)
 
     def topics_of(self, pattern: EventPattern) -> set[str]:
         """The topics there are that can hold events of a pattern."""

@@ -172,13 +172,8 @@ class Tail:
                 self._fan_out.place(await _last_records(reader, readable))
                 reader.parts.clear()
             else:
-                new = readable - reader.parts
-                extents = await reader.extents(new)
-                self._fan_out.place({p: e.begin for p, e in extents.items() if p not in known})
-                for part, extent in extents.items():
-                    # Gone and there again: the same topic, or another one of its name.
-                    if not extent.begin <= known[part] <= extent.end:
-                        self._fan_out.lost(part, extent.begin)
+                extents = await reader.extents(readable - known.keys())
+                self._fan_out.place({part: extent.begin for part, extent in extents.items()})
             # A partition without a leader may have one again; one that is gone is only dropped.
             wanted = readable | (reader.parts & present)
             if wanted != reader.parts:
