@@ -10,6 +10,7 @@ from cdc.errors import CaptureConfigError
 from cdc.finding import Finding, Severity
 from cdc.postgres_preparation import check_server
 from cdc.postgres_publication import keyless_tables, published_tables
+from cdc.postgres_risks import find_risks, read_facts
 from cdc.postgres_slot import slot_state
 from cdc.postgres_source import Connection, PostgresSource, connect
 
@@ -41,7 +42,7 @@ async def examine_postgres(source: PostgresSource) -> list[Finding]:
             await _server(connection),
             await _replication_right(source),
         ]
-        for examine in (_slot, _publication, _synchronous_commit):
+        for examine in (_slot, _publication, _synchronous_commit, _risks):
             try:
                 findings += await examine(connection, source)
             except CaptureConfigError as error:
@@ -154,6 +155,10 @@ async def _synchronous_commit(connection: Connection, _source: PostgresSource) -
             "alter system set synchronous_commit = 'on', then select pg_reload_conf()",
         )
     ]
+
+
+async def _risks(connection: Connection, source: PostgresSource) -> list[Finding]:
+    return find_risks(await read_facts(connection, source), source)
 
 
 async def _row(connection: Connection, query: LiteralString, *values: object) -> tuple[object, ...]:

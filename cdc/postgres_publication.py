@@ -50,9 +50,11 @@ _KEYLESS: LiteralString = """
     ) member
     join pg_catalog.pg_class c on c.oid = member.oid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where p.pubname = %s and c.relreplident in ('d', 'n') and n.nspname <> 'rowcast_capture'
-      and not (c.relreplident = 'd' and exists (
-          select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary))
+    where p.pubname = %s and c.relreplident <> 'f' and n.nspname <> 'rowcast_capture'
+      and not exists (
+          select from pg_catalog.pg_index i where i.indrelid = c.oid and (
+              (c.relreplident = 'd' and i.indisprimary)
+              or (c.relreplident = 'i' and i.indisreplident)))
     order by 1, 2
 """
 # The schema must not have the name that a role may have: `"$user"` stands first in search_path, so

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from events.cluster import Cluster
 from events.topic import Topics
+from infra import artifacts
+from infra.embedded.postgres import EmbeddedPostgres
 from tests.cdc.postgres_place import Place, own_place
+from tests.conftest import running
+from tests.port_base import free_ports
 
 
 @pytest.fixture
@@ -57,3 +62,23 @@ async def place(
 ) -> AsyncGenerator[Place]:
     async with own_place(postgres_dsn, cluster, read_topic) as made:
         yield made
+
+
+@pytest.fixture(scope="session", params=[15, 16, 18])
+def versioned_dsn(request: pytest.FixtureRequest, servers_folder: Path) -> Iterator[str]:
+    version = int(request.param)
+    programs = artifacts.older_postgres_bins().get(version)
+    if programs is not None and not programs.exists():
+        pytest.skip(f"PostgreSQL {version} is not installed")
+    (port,) = free_ports(1)
+    server = EmbeddedPostgres(
+        servers_folder / f"postgres-{version}",
+        port,
+        servers_folder / f"postgres-{version}.log",
+        password="owner-secret",
+        listener_password="listener-secret",
+        databases=("shop",),
+        programs=programs,
+    )
+    with running(server):
+        yield server.dsn("shop")

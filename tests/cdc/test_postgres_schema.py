@@ -134,6 +134,22 @@ async def test_a_delete_tells_what_the_replica_identity_keeps(
     assert [json.loads(record.key or b"") for record in records] == [key, key]
 
 
+async def test_a_table_whose_identity_index_was_dropped_can_still_be_changed(
+    place: Place,
+) -> None:
+    await place.run(
+        "create table items (id int primary key, code text not null)",
+        "create unique index by_code on items (code)",
+        "alter table items replica identity using index by_code",
+        "drop index by_code",
+        "insert into items values (1, 'a')",
+    )
+    async with capturing(place):
+        await place.run("update items set code = 'b'")
+        (changed,) = await place.until("items", 1)
+    assert changed["before"] == {"id": 1, "code": "a"}
+
+
 async def test_a_table_whose_identity_is_nothing_can_still_be_changed(place: Place) -> None:
     await place.run(
         "create table items (id int primary key, n int)",

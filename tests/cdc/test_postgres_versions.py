@@ -10,8 +10,7 @@ import base64
 import os
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import psycopg
 import pytest
@@ -22,12 +21,8 @@ from cdc.postgres import PostgresSource, capture_postgres
 from events.cluster import Cluster
 from events.json_codec import JsonValue
 from events.values import SESSION_SETTINGS
-from infra import artifacts
-from infra.embedded.postgres import EmbeddedPostgres
 from tests.cdc.random_table import SETUP, TYPES, random_columns, random_value
-from tests.conftest import running
 from tests.events.values.cast_back import cast_text, exact
-from tests.port_base import free_ports
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -35,26 +30,6 @@ ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
 TABLES = 12
 ROWS = 6
-
-
-@pytest.fixture(scope="module", params=[15, 16, 18])
-def versioned_dsn(request: pytest.FixtureRequest, servers_folder: Path) -> Iterator[str]:
-    version = int(request.param)
-    programs = artifacts.older_postgres_bins().get(version)
-    if programs is not None and not programs.exists():
-        pytest.skip(f"PostgreSQL {version} is not installed")
-    (port,) = free_ports(1)
-    server = EmbeddedPostgres(
-        servers_folder / f"postgres-{version}",
-        port,
-        servers_folder / f"postgres-{version}.log",
-        password="owner-secret",
-        listener_password="listener-secret",
-        databases=("shop",),
-        programs=programs,
-    )
-    with running(server):
-        yield server.dsn("shop")
 
 
 async def test_every_type_of_every_table_comes_back(
