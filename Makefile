@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check format clean
+.PHONY: install up test check format clean bench-sandbox
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -54,6 +54,9 @@ format: $(STAMPS)/python
 test: install check
 	@infra/debian-packages.sh
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench-sandbox: install
+	@$(BIN)/python bench/sandbox.py
 
 clean:
 	rm -rf build $(VENV)

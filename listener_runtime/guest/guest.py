@@ -5,11 +5,14 @@ decides; emit, push and log need no answer, so they work in `def main` too and m
 """
 
 import asyncio
+import base64
+import json
 import re
 
 import _runner
 from _runner import HostError
 
+_from_json = json.loads
 _SEGMENTS = re.compile(r"custom(?:\.[A-Za-z0-9_-]+)+")
 
 
@@ -253,6 +256,8 @@ class Http:
     async def request(self, method, url, *, headers=None, body=None, json=None, timeout_s=None):
         """Call an address; returns a Response, whatever its status."""
         args = {"method": method, "url": url}
+        if isinstance(body, (bytes, bytearray)):
+            body = {"base64": base64.b64encode(body).decode()}
         for name, value in (("headers", headers), ("body", body), ("timeout_s", timeout_s)):
             if value is not None:
                 args[name] = value
@@ -285,8 +290,6 @@ class Response:
     """An answer: `status`, `ok`, `headers` (names in lower case), `text`, `content`, `json()`."""
 
     def __init__(self, answer):
-        import base64
-
         self.status = answer["status"]
         self.headers = answer["headers"]
         body = answer["body"]
@@ -304,9 +307,7 @@ class Response:
 
     def json(self):
         """The body as JSON."""
-        import json
-
-        return json.loads(self.text)
+        return _from_json(self.text)
 
     def raise_for_status(self):
         """Raise where the status is not 2xx."""
