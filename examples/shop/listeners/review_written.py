@@ -6,7 +6,8 @@
 
 async def main(event, g):
     review = event["after"] or event["before"] or {}
-    await g.db("docs").collection("review_history").insert(
+    history = g.db("docs").collection("review_history")
+    await history.insert(
         {
             "event": event["id"],
             "op": event["op"],
