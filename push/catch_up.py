@@ -17,9 +17,10 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from events.cluster import Cluster
 from push.event_frame import EventFrames
 from push.fan_out import FanOut
+from push.frame import Frame
 from push.kafka_reader import KafkaReader, out_of_range
 from push.positions import Partition, ResumePoint
-from push.protocol import Frame, answer
+from push.protocol import answer
 from push.pushed_event import concerns, pushed_event
 from push.registration import Joining, Registration
 

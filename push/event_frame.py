@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from push.protocol import Frame
+from push.frame import Frame
 from push.pushed_event import PushedEvent
 
 
@@ -15,8 +15,7 @@ class EventFrames:
 
     def __init__(self, event: PushedEvent) -> None:
         place = f'"topic":"{event.topic}","partition":{event.partition},"offset":{event.offset}'
-        self._tail = f',{place},"event":{event.raw.decode()}}}'
-        self._tail_bytes = len(event.raw) + len(place) + len(',,"event":}')
+        self._tail = b',%b,"event":%b}' % (place.encode(), event.raw)
         self._made: dict[tuple[tuple[int, ...], tuple[int, ...]], Frame] = {}
 
     def frame(self, ids: Sequence[int], left: Sequence[int] = ()) -> Frame:
@@ -27,6 +26,6 @@ class EventFrames:
             head = f'{{"op":"event","ids":[{",".join(map(str, ids))}]'
             if left:
                 head += f',"left":[{",".join(map(str, left))}]'
-            frame = Frame(head + self._tail, len(head) + self._tail_bytes)
+            frame = Frame.of(head.encode() + self._tail)
             self._made[key] = frame
         return frame

@@ -2,7 +2,8 @@
 
 The oldest frame does not count, so that an event of any size gets through an idle connection.
 Whoever puts what does not fit ends the outbox: the client is too slow, is told so and comes back
-with its positions. Memory a slow client can take is the limit and two frames. No I/O here.
+with its positions. A slow client takes the limit, what left
+the outbox last, and a frame. No I/O here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from push.protocol import Frame, answer
+from push.frame import Frame
+from push.protocol import answer
+
+_JOINED_BYTES = 64 * 1024
+"""What is taken out at once; what does not leave then waits where it no longer counts."""
 
 SLOW = 1013
 """Try again later (RFC 6455 registry)."""
@@ -85,17 +90,21 @@ class Outbox:
         if self._ending is not None:
             call()
 
-    async def next(self) -> Frame | Ending:
-        """The oldest frame, once there is one; the ending when all are out."""
+    async def next(self) -> list[Frame] | Ending:
+        """The oldest frames, once there are any; the ending when all are out."""
         while not self._frames:
             if self._ending is not None:
                 return self._ending
             self._filled.clear()
             await self._filled.wait()
-        frame = self._frames.popleft()
-        self._size_bytes -= frame.size_bytes
+        frames: list[Frame] = []
+        size_bytes = 0
+        while self._frames and (not frames or size_bytes < _JOINED_BYTES):
+            frames.append(self._frames.popleft())
+            size_bytes += frames[-1].size_bytes
+        self._size_bytes -= size_bytes
         self._drained.set()
-        return frame
+        return frames
 
     async def room(self, size_bytes: int) -> None:
         """Wait until so much may be put, or nothing more is taken."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from events.errors import EventsError
 from events.event_type import EventPattern
@@ -16,6 +16,7 @@ from events.json_codec import JsonObject, JsonValue, decode, encode
 from events.names import encode_segment
 from push.conditions import ConditionError, Conditions
 from push.errors import MessageError, Ref
+from push.frame import Frame
 from push.positions import NOTHING, Positions
 
 _MAX_REF_CHARS = 128
@@ -59,13 +60,6 @@ class Ping:
 
 
 Message: TypeAlias = Auth | Register | Unregister | Ping
-
-
-class Frame(NamedTuple):
-    """A text frame, ready to be sent to any number of clients."""
-
-    text: str
-    size_bytes: int
 
 
 def parse_message(text: str) -> Message:
@@ -223,8 +217,7 @@ _OPERATIONS: Mapping[str, Callable[[_Fields], Message]] = {
 
 def answer(operation: str, **fields: object) -> Frame:
     """A frame of the server's, other than an event."""
-    encoded = encode({"op": operation, **fields})
-    return Frame(encoded.decode(), len(encoded))
+    return Frame.of(encode({"op": operation, **fields}))
 
 
 def error_answer(error: MessageError) -> Frame:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from events.event_type import EventPattern
 from push.conditions import Conditions
+from push.frame import Frame
 from push.outbox import Outbox
 from push.positions import Partition
-from push.protocol import Frame
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 _SLICE_BYTES = 128 * 1024
+_SLICE_DELIVERIES = 20_000
 _RETRY_S = 0.5
 _ANSWER_LIMIT_S = 5.0
 _MARKERS = 16
@@ -127,14 +128,14 @@ class Tail:
         except OffsetOutOfRangeError as error:
             await self._lost(reader, out_of_range(error))
             return
-        size_bytes = 0
+        size_bytes = deliveries = 0
         for part, records in batches.items():
             for record in records:
-                concerned = self._fan_out.dispatch(part, record.offset, record.key, record.value)
-                size_bytes += concerned * (len(record.value or b"") + 100)
-                if size_bytes > _SLICE_BYTES:
-                    # Connections write what they have before they are given more.
-                    size_bytes = 0
+                deliveries += self._fan_out.dispatch(part, record.offset, record.key, record.value)
+                size_bytes += len(record.value or b"")
+                if size_bytes > _SLICE_BYTES or deliveries > _SLICE_DELIVERIES:
+                    # Connections write what they have, joined, before they are given more.
+                    size_bytes = deliveries = 0
                     await asyncio.sleep(0)
         await asyncio.sleep(0)
 

@@ -15,9 +15,9 @@ from events.json_codec import JsonObject
 from push.catch_up import CatchUp
 from push.conditions import Conditions
 from push.fan_out import FanOut
-from push.outbox import Outbox
+from push.frame import Frame
+from push.outbox import Ending, Outbox
 from push.positions import Partition, ResumePoint
-from push.protocol import Frame
 from push.registration import Joining, Registration
 from tests.push.push_bench import LIMIT_S, PushBench
 
@@ -61,11 +61,18 @@ def orders(bench: PushBench) -> Partition:
     return bench.orders, 0
 
 
-async def next_message(outbox: Outbox) -> JsonObject:
-    async with asyncio.timeout(LIMIT_S):
-        frame = await outbox.next()
-    assert isinstance(frame, Frame)
-    return json.loads(frame.text)
+async def messages(outbox: Outbox) -> AsyncGenerator[JsonObject]:
+    """What comes out of an outbox, one by one."""
+    while True:
+        async with asyncio.timeout(LIMIT_S):
+            frames = await outbox.next()
+        assert not isinstance(frames, Ending)
+        for frame in frames:
+            yield json.loads(frame.payload)
+
+
+async def offsets_of(said: AsyncGenerator[JsonObject], count: int) -> list[object]:
+    return [(await anext(said))["offset"] for _ in range(count)]
 
 
 async def test_targets_that_move_after_they_were_reached_leave_no_gap(bench: PushBench) -> None:
@@ -75,15 +82,17 @@ async def test_targets_that_move_after_they_were_reached_leave_no_gap(bench: Pus
     registration, waits = joining(bench, outbox, 5)
     # As if live delivery held so much that the outbox has no room to go live yet.
     waits.held_bytes = 10_000_000
+    # A frame that nobody has taken out yet.
+    outbox.put(Frame.of(b'{"op":"first"}'))
     async with catching_up(bench, registration):
-        offsets = [(await next_message(outbox))["offset"] for _ in range(4)]
-        # The fifth is in the outbox, all ten were fetched, and it waits for room.
+        # Five are in the outbox, all ten were fetched, and it waits for room.
         async with asyncio.timeout(LIMIT_S):
             await outbox.waits.wait()
         waits.move({orders(bench): 10})
-        offsets += [(await next_message(outbox))["offset"] for _ in range(6)]
-        assert offsets == list(range(10))
-        live = await next_message(outbox)
+        said = messages(outbox)
+        assert await anext(said) == {"op": "first"}
+        assert await offsets_of(said, 10) == list(range(10))
+        live = await anext(said)
         assert (live["op"], live["complete"]) == ("live", True)
     assert registration.joining is None
 
@@ -95,10 +104,11 @@ async def test_what_is_held_goes_out_after_what_was_missed_and_before_live(
         await bench.write({"id": number}, partition=0)
     outbox = Outbox(1_000_000)
     registration, waits = joining(bench, outbox, 3)
-    waits.hold(Frame('{"op":"held"}', 13))
+    waits.hold(Frame.of(b'{"op":"held"}'))
     async with catching_up(bench, registration):
-        said = [await next_message(outbox) for _ in range(5)]
-        assert [message["op"] for message in said] == ["event"] * 3 + ["held", "live"]
+        said = messages(outbox)
+        operations = [(await anext(said))["op"] for _ in range(5)]
+        assert operations == ["event"] * 3 + ["held", "live"]
 
 
 async def test_what_is_thrown_away_before_it_is_read_makes_it_incomplete(bench: PushBench) -> None:
@@ -108,7 +118,7 @@ async def test_what_is_thrown_away_before_it_is_read_makes_it_incomplete(bench: 
     outbox = Outbox(1_000_000)
     registration, _ = joining(bench, outbox, 10)
     async with catching_up(bench, registration):
-        offsets = [(await next_message(outbox))["offset"] for _ in range(3)]
-        assert offsets == [7, 8, 9]
-        live = await next_message(outbox)
+        said = messages(outbox)
+        assert await offsets_of(said, 3) == [7, 8, 9]
+        live = await anext(said)
         assert (live["op"], live["complete"]) == ("live", False)

@@ -11,9 +11,9 @@ from events.json_codec import JsonObject
 from events.topic import Topics
 from push.conditions import Conditions
 from push.fan_out import FanOut
-from push.outbox import Outbox
+from push.frame import Frame
+from push.outbox import Ending, Outbox
 from push.positions import Partition
-from push.protocol import Frame
 from push.registration import Joining, Registration
 
 pytestmark = pytest.mark.anyio
@@ -40,16 +40,13 @@ def give(to: FanOut, part: Partition, offset: int, after: JsonObject | None = No
 
 
 async def taken(outbox: Outbox) -> list[JsonObject]:
-    """What waits in an outbox; it has ended after."""
-    outbox.put(Frame('{"op":"mark"}', 0))
-    found: list[JsonObject] = []
-    while True:
-        out = await outbox.next()
-        assert isinstance(out, Frame)
-        message = json.loads(out.text)
-        if message["op"] == "mark":
-            return found
-        found.append(message)
+    """What waits in an outbox, which is empty after."""
+    outbox.put(Frame.of(b'{"op":"mark"}'))
+    frames = await outbox.next()
+    assert not isinstance(frames, Ending)
+    found: list[JsonObject] = [json.loads(frame.payload) for frame in frames]
+    assert found.pop() == {"op": "mark"}
+    return found
 
 
 async def test_registrations_of_one_connection_share_a_frame_and_others_have_their_own() -> None:
@@ -98,7 +95,7 @@ async def test_while_it_catches_up_live_events_are_held_in_frames_of_their_own()
     to.add(joins)
     give(to, ORDERS, 0)
     assert [message["ids"] for message in await taken(outbox)] == [[1]]
-    assert [json.loads(frame.text)["ids"] for frame in joins.joining.held] == [[2]]
+    assert [json.loads(frame.payload)["ids"] for frame in joins.joining.held] == [[2]]
     assert joins.joining.targets == {ORDERS: 0, USERS: 0}
 
 

@@ -7,29 +7,41 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from push.frame import Frame
 from push.outbox import SLOW, Ending, Outbox
-from push.protocol import Frame
 
 pytestmark = pytest.mark.anyio
 
 
 def frame(size_bytes: int, text: str = "x") -> Frame:
-    return Frame(text, size_bytes)
+    return Frame.of(text.encode().ljust(size_bytes))
 
 
 async def drained(outbox: Outbox) -> list[Frame | Ending]:
     """All that comes out of an outbox that has ended."""
-    out = [await outbox.next()]
-    while not isinstance(out[-1], Ending):
-        out.append(await outbox.next())
-    return out
+    out: list[Frame | Ending] = []
+    while not isinstance(frames := await outbox.next(), Ending):
+        out += frames
+    return [*out, frames]
 
 
 async def test_frames_come_out_in_the_order_they_went_in() -> None:
     outbox = Outbox(100)
     for text in "abc":
         outbox.put(frame(1, text))
-    assert [await outbox.next() for _ in range(3)] == [frame(1, text) for text in "abc"]
+    assert await outbox.next() == [frame(1, text) for text in "abc"]
+
+
+async def test_only_so_much_comes_out_at_once_and_always_a_frame() -> None:
+    outbox = Outbox(10_000_000)
+    for size in (40_000, 40_000, 40_000, 200_000, 1):
+        outbox.put(frame(size))
+    sizes: list[list[int]] = []
+    for _ in range(3):
+        frames = await outbox.next()
+        assert not isinstance(frames, Ending)
+        sizes.append([one.size_bytes for one in frames])
+    assert sizes == [[40_000, 40_000], [40_000, 200_000], [1]]
 
 
 async def test_a_client_that_does_not_read_is_told_and_closed_with_try_again_later() -> None:
@@ -42,7 +54,7 @@ async def test_a_client_that_does_not_read_is_told_and_closed_with_try_again_lat
     assert ended == [True]
     last, ending = await drained(outbox)
     assert isinstance(last, Frame)
-    assert json.loads(last.text)["code"] == "slow"
+    assert json.loads(last.payload)["code"] == "slow"
     assert isinstance(ending, Ending)
     assert ending.code == SLOW == 1013
 
@@ -83,14 +95,14 @@ async def test_room_is_waited_for_until_the_reader_makes_it() -> None:
     outbox = Outbox(100)
     outbox.put(frame(1))
     outbox.put(frame(80))
+    assert outbox.fits(20)
+    assert not outbox.fits(21)
     waiting = asyncio.create_task(outbox.room(30))
     await asyncio.sleep(0)
     assert not waiting.done()
     await outbox.next()
     async with asyncio.timeout(10):
         await waiting
-    assert outbox.fits(100)
-    assert not outbox.fits(101)
 
 
 async def test_who_waits_for_room_is_woken_by_the_end() -> None:
