@@ -19,6 +19,7 @@ from psycopg import errors
 
 from cdc.change_group import ChangeGroup
 from cdc.errors import CaptureConfigError, SourceLostError
+from cdc.message_encoder import MessageEncoder
 from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_preparation import Preparation, prepare
 from cdc.postgres_publication import OWN_SCHEMA
@@ -73,7 +74,8 @@ async def capture_postgres(
             await _start_streaming(source, prepared, stream)
             catalogue = PostgresCatalogue(connection, source.name, identity.database)
             schemas = await _schema_log(source, cluster, publisher)
-            assembly = TransactionAssembly(source.name, prepared.progress, schemas)
+            messages = MessageEncoder(source.name, identity.database)
+            assembly = TransactionAssembly(source.name, prepared.progress, schemas, messages)
             capture = _Capture(source, publisher, catalogue, stream, assembly)
             on_ready()
             await capture.run(stop)

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from cdc.change_group import ChangeGroup
 from cdc.errors import SourceFormatError
+from cdc.message_encoder import MessageEncoder
 from cdc.pgoutput import (
     Begin,
     Commit,
@@ -47,14 +48,20 @@ _CUT_FACTOR = 2
 class TransactionAssembly:
     """What was read and not yet taken, for one source from one progress on.
 
-    `schemas` makes events of how tables look; without one there are none.
+    `schemas` makes events of how tables look, `messages` of logical messages; without one there
+    are none.
     """
 
     def __init__(
-        self, source: str, progress: PostgresProgress, schemas: SchemaLog | None = None
+        self,
+        source: str,
+        progress: PostgresProgress,
+        schemas: SchemaLog | None = None,
+        messages: MessageEncoder | None = None,
     ) -> None:
         self._source = source
         self._schemas = schemas
+        self._messages = messages
         self._announced: set[int] = set()
         self._progress = progress
         self._encoders: dict[int, RowEncoder] = {}
@@ -233,6 +240,7 @@ class TransactionAssembly:
 
     def _logical_message(self, message: LogicalMessage) -> None:
         if message.prefix != CHAIN_PREFIX or not message.transactional:
+            self._message(message)
             return
         try:
             Chain.decode(message.content)
@@ -245,6 +253,16 @@ class TransactionAssembly:
             )
             return
         self._headers = ((CHAIN_HEADER, message.content),)
+
+    def _message(self, message: LogicalMessage) -> None:
+        encoder = self._messages
+        if encoder is None or not encoder.wants(message):
+            return
+        transaction = self._open_transaction()
+        self._ordinal += 1
+        if self._ordinal > self._skipped_to:
+            key, value = encoder.change(message, self._ordinal, transaction, self._end)
+            self._group.add(encoder.topic, key, value, self._headers, transaction.timestamp_ms)
 
     def _add(self, encoder: RowEncoder, change: Change, transaction: TransactionBytes) -> None:
         self._ordinal += 1
