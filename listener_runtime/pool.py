@@ -21,7 +21,7 @@ from listener_runtime.host_calls import HostCalls
 from listener_runtime.image import PROGRAM, SNAPSHOT
 from listener_runtime.redaction import Redaction
 from listener_runtime.sandbox_process import STANDARD_MEMORY_MB, SandboxProcess, memory_cost_mb
-from listener_runtime.sandbox_run import run_in
+from listener_runtime.sandbox_run import Host, run_in
 from listener_runtime.settings import HostSettings, PoolSettings
 from listener_runtime.waiting_runs import WaitingRun, WaitingRuns
 
@@ -35,9 +35,11 @@ _LOOK_EVERY_S: Final = 5.0
 
 
 class SandboxPool:
-    """Runs listeners' code; see events.run.Sandbox."""
+    """Runs listeners' code; see events.run.Sandbox. `calls` stands in for the host's own."""
 
-    def __init__(self, settings: PoolSettings, host: HostSettings) -> None:
+    def __init__(
+        self, settings: PoolSettings, host: HostSettings, calls: Host | None = None
+    ) -> None:
         missing = [n for n in (PROGRAM, SNAPSHOT) if not (settings.image / n).exists()]
         if missing:
             raise ImageError(
@@ -45,7 +47,7 @@ class SandboxPool:
                 "run `make install`"
             )
         self._settings = settings
-        self._host = HostCalls(host)
+        self._host: Host = calls or HostCalls(host)
         self._secrets = dict(host.secrets)
         self._redaction = Redaction(host.secrets.values())
         self._idle: list[SandboxProcess] = []

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
+from events.json_codec import JsonObject, JsonValue
 from events.run import RunOutcome, RunRequest
 from listener_runtime.errors import FrameError, HostCallError
 from listener_runtime.frames import (
@@ -29,7 +30,6 @@ from listener_runtime.frames import (
     refusal_frame,
     run_frame,
 )
-from listener_runtime.host_calls import HostCalls, RunCalls
 from listener_runtime.redaction import Redaction
 from listener_runtime.run_record import FailureStatus, RunRecord
 from listener_runtime.sandbox_process import ProcessEndedError, SandboxProcess
@@ -42,10 +42,34 @@ MAX_SAID_BYTES: Final = 64 * 1024 * 1024
 _QUIET: Final = Ending("", 0, 0)
 
 
+class Calls(Protocol):
+    """The host calls of one run."""
+
+    async def call(self, name: str, args: JsonObject) -> JsonValue:
+        """Carry out one; raises HostCallError for what the guest should see."""
+        ...
+
+    async def close(self) -> None:
+        """End what the run has left."""
+        ...
+
+
+class Host(Protocol):
+    """Who carries out host calls."""
+
+    def open(self, run: RunRequest) -> Calls:
+        """The calls of one run."""
+        ...
+
+    async def close(self) -> None:
+        """Close what runs share."""
+        ...
+
+
 class SandboxRun:
     """One run: its record so far, and its outcome once it is settled."""
 
-    def __init__(self, waiting: WaitingRun, calls: RunCalls, redaction: Redaction) -> None:
+    def __init__(self, waiting: WaitingRun, calls: Calls, redaction: Redaction) -> None:
         self.is_settled = False
         self._waiting = waiting
         self._record = RunRecord(redaction)
@@ -116,7 +140,7 @@ class SandboxRun:
 async def run_in(
     process: SandboxProcess,
     waiting: Sequence[WaitingRun],
-    host: HostCalls,
+    host: Host,
     secrets: dict[str, str],
     redaction: Redaction,
 ) -> None:

@@ -17,7 +17,7 @@ from events.errors import EventsError
 from infra.errors import InfraError
 from push.token import Role
 from router.errors import RouterError
-from rowcast import definition_files, inspection, service
+from rowcast import definition_files, inspection, listener_test, service
 from rowcast.doctor import examine
 from rowcast.emission import emit_event
 from rowcast.errors import NotRunningError, RowcastError
@@ -153,6 +153,29 @@ def delete(folder: Path, names: tuple[str, ...]) -> None:
     for name in names:
         _run(definition_files.delete_definition(installation, name))
         click.echo(f"{name} deleted")
+
+
+@main.command("test")
+@_folder_option
+@click.argument("listener")
+@click.option(
+    "--event",
+    "event_file",
+    type=click.Path(path_type=Path, allow_dash=False),
+    required=True,
+    help="File with the event's JSON, as `rowcast tail` prints it.",
+)
+@click.option("--dry-run", is_flag=True, help="Leave nothing behind in databases and elsewhere.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def run_test(folder: Path, listener: str, event_file: Path, dry_run: bool, as_json: bool) -> None:
+    """Run one listener, a file or one that is applied, against a sample event."""
+    text, is_well = _run(
+        listener_test.run_test(
+            open_installation(folder), listener, event_file, dry_run=dry_run, as_json=as_json
+        )
+    )
+    click.echo(text)
+    sys.exit(0 if is_well else 1)
 
 
 @main.command()

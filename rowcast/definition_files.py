@@ -30,7 +30,7 @@ async def apply_files(installation: Installation, paths: Sequence[Path]) -> list
     parsed: list[Definition] = []
     places: dict[str, Path] = {}
     for file in _expand(paths):
-        definition = await _parse(installation, file)
+        definition = await parse_file(installation, file)
         if definition.name in places:
             raise ConfigurationError(
                 f"found the name {definition.name!r} in {places[definition.name]} and {file}, "
@@ -83,7 +83,8 @@ async def _write(installation: Installation, name: str, value: bytes | None) -> 
     await write_record(installation.cluster, topic, definition_key(name), value)
 
 
-async def _parse(installation: Installation, file: Path) -> Definition:
+async def parse_file(installation: Installation, file: Path) -> Definition:
+    """The definition of one file; raises DefinitionError or ConfigurationError."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
