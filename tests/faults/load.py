@@ -86,6 +86,12 @@ class Postgres(Database):
         with self._connection.transaction():
             self._make(changes)
 
+    def insert_at_once(self, count: int) -> None:
+        with self._connection.transaction():
+            table = f'"{self.scope}".items'
+            statement = f"insert into {table} select n, n from generate_series(1, {count}) n"
+            self._connection.execute(statement.encode())
+
     def roll_back(self, changes: list[Change]) -> None:
         with self._connection.transaction() as transaction:
             self._make(changes)

@@ -73,3 +73,12 @@ async def read_all(cluster: Cluster, topic: str, count: int) -> list[Json]:
             for records in batches.values():
                 found += [json.loads(record.value) for record in records if record.value]
     return found
+
+
+async def committed_records(cluster: Cluster, topic: str) -> int:
+    """How far read_committed sees a topic: its records, and the markers of transactions."""
+    async with AIOKafkaConsumer(
+        topic, bootstrap_servers=cluster.bootstrap, isolation_level="read_committed"
+    ) as consumer:
+        ends = await consumer.end_offsets(sorted(consumer.assignment()))
+    return sum(ends.values())

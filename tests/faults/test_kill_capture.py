@@ -12,17 +12,19 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cdc.topic_creation import ensure_own_topics, ensure_topics
 from events.cluster import Cluster
 from events.topic import Topics
 from tests.faults.load import LIMIT_S, Database, Mongo, Postgres, Writer, by_key
-from tests.faults.processes import capture_process, read_all
+from tests.faults.processes import capture_process, committed_records, read_all
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
 KILLS = 30
+LARGE = 300_000
 
 
 @pytest.fixture
@@ -85,3 +87,37 @@ def test_a_capture_killed_thirty_times_publishes_every_change_once_and_in_order(
     assert len({body["id"] for body in bodies}) == len(bodies)
     assert Counter(published) == Counter(committed)
     assert by_key(published) == by_key(committed)
+
+
+def test_a_transaction_of_many_groups_survives_kills_in_its_midst_in_bounded_memory(
+    postgres_database: Postgres, kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    source = f"s{uuid.uuid4().hex[:12]}"
+    cluster = Cluster(kafka_bootstrap, Topics(f"p{uuid.uuid4().hex[:12]}"), (source,))
+    topic = postgres_database.topic(source)
+
+    async def make_topics() -> None:
+        await ensure_own_topics(cluster)
+        await ensure_topics(cluster, [topic])
+
+    asyncio.run(make_topics())
+    postgres_database.prepare()
+    capture = capture_process(postgres_database, cluster, source, tmp_path / "capture.log")
+    with capture.started() as process:
+        capture.wait_until_ready(process)
+    postgres_database.insert_at_once(LARGE)
+    largest_bytes = 0
+    for published in (1, LARGE // 3, LARGE // 3 * 2):
+        with capture.started() as process:
+            capture.wait_until_ready(process)
+            while asyncio.run(committed_records(cluster, topic)) < published:
+                largest_bytes = max(largest_bytes, psutil.Process(process.pid).memory_info().rss)
+            process.send_signal(signal.SIGKILL)
+    with capture.started() as process:
+        capture.wait_until_ready(process)
+        bodies = asyncio.run(read_all(cluster, topic, LARGE))
+    assert len(bodies) == LARGE
+    assert {body["transaction"]["total_order"] for body in bodies} == set(range(1, LARGE + 1))
+    assert len({body["transaction"]["id"] for body in bodies}) == 1
+    print(f"{largest_bytes >> 20} MiB at most")
+    assert largest_bytes < 250 << 20
