@@ -34,6 +34,8 @@ class HttpServer(uvicorn.Server):
                 # Compression costs 37 KiB a connection and most of the time of a small frame.
                 ws_per_message_deflate=False,
                 timeout_graceful_shutdown=3,
+                # Beyond what a client may say (256 KiB), so that it is told why, not cut off.
+                ws_max_size=1024 * 1024,
             )
         )
         self._on_ready = on_ready
