@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check format clean bench-sandbox
+.PHONY: install up test check format clean bench-sandbox bench-capture
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -56,7 +56,16 @@ test: install check
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench-sandbox: install
-	@$(BIN)/python bench/sandbox.py
+	@PYTHONPATH=. $(BIN)/python bench/sandbox.py
+
+bench-capture: install $(STAMPS)/debezium
+	@PYTHONPATH=. $(BIN)/python bench/capture.py
+
+$(STAMPS)/debezium: bench/debezium/pom.xml | $(STAMPS)
+	@$(SAY) 'Debezium and Kafka Connect with Maven into build/debezium, for the comparison'
+	@rm -rf build/debezium && mkdir -p build/debezium
+	@mvn --batch-mode --quiet --file bench/debezium/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/debezium
+	@touch $@
 
 clean:
 	rm -rf build $(VENV)

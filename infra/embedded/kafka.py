@@ -6,6 +6,7 @@ rebalance, small internal topics, records up to 16 MiB as capture and router all
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
@@ -83,6 +84,12 @@ class EmbeddedKafka:
 
     async def answers(self) -> bool:
         """Whether a client can talk to it."""
+        try:
+            # The client would say loudly what is nothing yet: that nobody listens.
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.close()
+        except OSError:
+            return False
         client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=2_000)
         try:
             await client.start()
