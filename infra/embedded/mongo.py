@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,12 @@ class EmbeddedMongo:
 
     async def answers(self) -> bool:
         """Whether it takes commands."""
+        try:
+            # A client that meets nobody goes on trying in the background; so look first.
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.close()
+        except OSError:
+            return False
         async with self._client() as client:
             try:
                 await client.admin.command("ping")

@@ -36,16 +36,19 @@ def test_the_others_go_on_beside_listeners_that_raise_never_end_or_take_all_memo
     header = """
     # /// rowcast
     # on = "custom.bad_day"
-    # timeout_s = 2
+    # timeout_s = %d
     # retry = { attempts = %d, backoff_s = 0.1 }
     # ///
     """
     live.apply("good", GOOD)
-    live.apply("raises", header % 3 + "def main(event, g):\n        raise ValueError('no luck')\n")
-    live.apply("endless", header % 1 + "def main(event, g):\n        while True: pass\n")
+    live.apply(
+        "raises", header % (2, 3) + "def main(event, g):\n        raise ValueError('no luck')\n"
+    )
+    live.apply("endless", header % (2, 1) + "def main(event, g):\n        while True: pass\n")
     live.apply(
         "greedy",
-        header % 1 + "def main(event, g):\n        hoard = []\n"
+        # Long enough to meet the limit of memory before that of time, however slow the machine.
+        header % (60, 1) + "def main(event, g):\n        hoard = []\n"
         "        while True: hoard.append(bytearray(8 << 20))\n",
     )
     for number in range(5):

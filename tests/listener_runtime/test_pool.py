@@ -199,9 +199,7 @@ async def test_closing_leaves_no_process_behind(pool: SandboxPool) -> None:
     task = asyncio.create_task(pool.run(request(ENDLESS, timeout_s=60)))
     while not pool.busy:
         await asyncio.sleep(0)
-    children = psutil.Process().children(recursive=True)
-    denos = [child for child in children if child.name() == "deno"]
-    assert denos
+    denos = [psutil.Process(process.pid) for process in (*pool.idle, *pool.busy)]
     await pool.close()
     assert (await task).status == "killed"
     assert not [child for child in denos if child.is_running()]
