@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-Record: TypeAlias = "tuple[bytes | None, bytes, list[tuple[str, bytes]], int]"
-"""Key, value, headers, timestamp in ms; headers in a list, as aiokafka's C code asks for."""
+Record: TypeAlias = "tuple[bytes | None, bytes | None, list[tuple[str, bytes]], int]"
+"""Key, value (None for a tombstone), headers, timestamp in ms.
+
+Headers are in a list, as aiokafka's C code asks for.
+"""
 
 _NO_HEADERS: list[tuple[str, bytes]] = []
 
@@ -49,6 +52,15 @@ class ChangeGroup:
         self.size_bytes += len(value) + (len(key) if key else 0)
         if headers:
             self.size_bytes += sum(len(name) + len(content) for name, content in headers)
+
+    def add_note(self, topic: str, key: bytes, value: bytes | None, timestamp_ms: int) -> None:
+        """Append a record that keeps state; a value of None takes the key's state away."""
+        if value is not None:
+            self.add(topic, key, value, (), timestamp_ms)
+            return
+        self.records.setdefault(topic, []).append((key, None, _NO_HEADERS, timestamp_ms))
+        self.record_count += 1
+        self.size_bytes += len(key)
 
     def __bool__(self) -> bool:
         return self.record_count > 0

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 import psycopg
 from psycopg import errors
@@ -24,12 +24,15 @@ from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_preparation import Preparation, prepare
 from cdc.postgres_publication import OWN_SCHEMA
 from cdc.postgres_slot import identify, slot_state
+from cdc.postgres_snapshot import PostgresSnapshots, plan_snapshots
 from cdc.postgres_source import PostgresSource, connect
 from cdc.progress import PostgresProgress
 from cdc.publisher import Publisher
 from cdc.replication_frames import KEEPALIVE, LOG_DATA, LOG_DATA_START, decode_keepalive
 from cdc.replication_stream import ReplicationStream
 from cdc.schema_log import SchemaLog, told_looks
+from cdc.snapshot_plan import SnapshotQueue
+from cdc.snapshot_topic import SnapshotTopic
 from cdc.transaction_assembly import TransactionAssembly
 from events.cluster import Cluster
 
@@ -69,6 +72,14 @@ async def capture_postgres(
             stack.push_async_callback(replication.close)
             identity = await identify(replication)
             prepared = await prepare(source, cluster, connection, publisher, identity, last)
+            topic = SnapshotTopic(cluster, source.name)
+            stack.push_async_callback(topic.close)
+            queue = SnapshotQueue(cluster.topics.snapshots, await topic.open())
+            group = ChangeGroup()
+            for note in await plan_snapshots(source, connection, queue):
+                group.add_note(note.topic, note.key, note.value, time.time_ns() // 1_000_000)
+            if group:
+                await publisher.publish(group, prepared.progress.encode())
             stream = ReplicationStream(replication, source)
             stack.push_async_callback(stream.close)
             await _start_streaming(source, prepared, stream)
@@ -76,9 +87,12 @@ async def capture_postgres(
             schemas = await _schema_log(source, cluster, publisher)
             messages = MessageEncoder(source.name, identity.database)
             assembly = TransactionAssembly(source.name, prepared.progress, schemas, messages)
+            snapshots = PostgresSnapshots(
+                source, cluster, identity.database, topic, queue, assembly, stream.wake
+            )
             capture = _Capture(source, publisher, catalogue, stream, assembly)
             on_ready()
-            await capture.run(stop)
+            await capture.run(stop, snapshots.run())
     except psycopg.Error as error:
         raise SourceLostError(
             f"PostgreSQL failed a request of the capture of {source.name}: {str(error).strip()}"
@@ -146,9 +160,10 @@ class _Capture:
         self._fed_back_at = 0.0
         self._stopping = False
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, snapshots: Coroutine[None, None, None]) -> None:
         """Until stop; what stands complete in memory then is published first."""
         helpers = [
+            asyncio.create_task(snapshots),
             asyncio.create_task(self._send_feedback()),
             asyncio.create_task(self._call_heartbeats()),
             asyncio.create_task(self._await_stop(stop)),

@@ -26,7 +26,8 @@ _TYPE_NAMES: LiteralString = """
 _PRIMARY_KEY: LiteralString = """
     select a.attname::text
     from pg_catalog.pg_index i
-    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid
+        and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1])
     where i.indrelid = %s::oid and i.indisprimary
 """
 

@@ -30,6 +30,8 @@ from cdc.postgres_slot import (
 from cdc.postgres_source import Connection, PostgresSource
 from cdc.progress import PostgresProgress, decode_progress
 from cdc.publisher import Publisher
+from cdc.snapshot_plan import plan_note
+from cdc.snapshot_state import Plan
 from cdc.topic_creation import ensure_topics
 from events.cluster import Cluster
 from events.event import make_event
@@ -79,8 +81,8 @@ async def prepare(
         await _announce_gap(source, cluster, publisher, progress, progress, reason)
         raise CaptureGapError(
             f"{source.name}: {reason}; changes after {progress.end} are lost to capture. To go "
-            f'on from what is left, set on_gap = "continue" in {source.setting}; the event '
-            "system.gap tells listeners"
+            f'on from what is left, set on_gap = "continue" in {source.setting}, or "snapshot" to '
+            "load all tables anew; the event system.gap tells listeners"
         )
     if slot is None or slot.invalidation is not None or not existed:
         if slot is not None:
@@ -191,4 +193,7 @@ async def _announce_gap(
         group.add(cluster.topics.events, event.key, event.value, event.headers, now_ms)
     elif after is before:
         return
+    if source.on_gap == "snapshot":
+        note = plan_note(cluster.topics.snapshots, source.name, Plan(planned=False, reason="gap"))
+        group.add_note(note.topic, note.key, note.value, int(time.time() * 1_000))
     await publisher.publish(group, replace(after, gap=event_id).encode())

@@ -113,6 +113,15 @@ async def published_tables(connection: Connection, source: PostgresSource) -> li
     return [(row[0], row[1]) for row in await cursor.fetchall()]
 
 
+async def publishes_all_tables(connection: Connection, source: PostgresSource) -> bool:
+    """Whether a table is published from its creation on."""
+    cursor = await connection.execute(
+        "select puballtables from pg_catalog.pg_publication where pubname = %s",
+        (source.publication,),
+    )
+    return await cursor.fetchone() == (True,)
+
+
 async def keyless_tables(connection: Connection, source: PostgresSource) -> list[Table]:
     """Published tables on which UPDATE and DELETE fail, partitions among them."""
     cursor = await connection.execute(_KEYLESS, (source.publication,))

@@ -23,9 +23,10 @@ class PostgresSource:
     """One database, its slot and publication.
 
     `tables` are globs over `schema.table`, none for all tables. `on_gap` says whether capture
-    goes on where changes were lost. `keyless_full`: tables without a primary key get REPLICA
-    IDENTITY FULL (where the role is a superuser), since UPDATE and DELETE on them would otherwise
-    fail in the application as soon as they are published.
+    goes on where changes were lost, and whether all tables are then loaded anew. `snapshot` says
+    whether rows that are there when capture first sees a table are loaded. `keyless_full`: tables
+    without a primary key get REPLICA IDENTITY FULL (where the role is a superuser), since UPDATE
+    and DELETE on them would otherwise fail in the application as soon as they are published.
     """
 
     name: str
@@ -33,9 +34,10 @@ class PostgresSource:
     slot: str
     publication: str
     tables: tuple[str, ...] = ()
-    on_gap: Literal["stop", "continue"] = "stop"
+    on_gap: Literal["stop", "continue", "snapshot"] = "stop"
     heartbeat_s: float = 10.0
     keyless_full: bool = True
+    snapshot: Literal["initial", "never"] = "never"
 
     def wants(self, schema: str, table: str) -> bool:
         """Whether a table is to be captured."""

@@ -293,7 +293,7 @@ def _look_at_failures(producer: AIOKafkaProducer) -> None:
 
 def _size_bytes(record: Record) -> int:
     key, value, headers, _ = record
-    size = RECORD_OVERHEAD_BYTES + len(value) + (len(key) if key is not None else 0)
+    size = RECORD_OVERHEAD_BYTES + len(value or b"") + len(key or b"")
     return size + sum(len(name) + len(content) for name, content in headers)
 
 

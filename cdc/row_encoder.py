@@ -8,6 +8,7 @@ Pure; a row function must never be given a value that is UNCHANGED.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -16,7 +17,7 @@ import orjson
 
 from cdc.errors import SourceFormatError
 from cdc.pgoutput import UNCHANGED, Relation, Row, Value
-from events.event_id import postgres_change_id
+from events.event_id import postgres_change_id, snapshot_prefix
 from events.event_type import RowOperation, row_type
 from events.json_codec import JsonObject, JsonValue, encode
 from events.lsn import Lsn
@@ -25,6 +26,7 @@ from events.values.numbers import encode_integer
 from events.values.text import Encoder, encode_plain, encode_text
 
 _NULL = b"null"
+_ROW_ID_BYTES = 12
 
 
 class Change(NamedTuple):
@@ -54,6 +56,24 @@ class TransactionBytes:
         )
         head = b'{"id":' + encode(identity)[:-1]
         return cls(source, commit, timestamp_ms, head, tail.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotBytes:
+    """What the envelopes of all rows of one chunk have in common."""
+
+    head: bytes
+    tail: bytes
+
+    @classmethod
+    def of(cls, source: str, snapshot: str, position: Lsn, now_ms: int) -> SnapshotBytes:
+        """For rows read at a position of the log; `snapshot` is the snapshot's own id."""
+        head = b'{"id":' + encode(snapshot_prefix(source, snapshot))[:-1]
+        tail = (
+            f'"lsn":{position.value},"txId":null,"ts_ms":{now_ms},"snapshot":"true"}},'
+            f'"transaction":null,"ts_ms":{now_ms}}}'
+        )
+        return cls(head, tail.encode())
 
 
 class RowEncoder:
@@ -112,6 +132,10 @@ class RowEncoder:
         }
         self._created = self._middle[RowOperation.CREATED] + b',"before":null,"after":'
         self._created_end = b',"changed":null,"unavailable":[]' + self._source
+        self._read = self._middle[RowOperation.SNAPSHOT] + b',"before":null,"after":'
+        self._table_hash = hashlib.blake2b(
+            encode([relation.schema, relation.name]), digest_size=_ROW_ID_BYTES
+        )
 
     def created(
         self, row: Row, ordinal: bytes, transaction: TransactionBytes, end: bytes
@@ -130,6 +154,39 @@ class RowEncoder:
             )
         )
         return Change(self._key(row), value)
+
+    def read(
+        self, row: Row, snapshot: SnapshotBytes, place: bytes | None = None
+    ) -> tuple[bytes, bytes]:
+        """A row read by a snapshot: its identity and its value.
+
+        The identity is the record key; in a table without one it is the row's JSON, and `place`
+        is what its id is made of.
+        """
+        after = self._row(row)
+        identity = after if place is not None else self._key(row) or after
+        digest = self._table_hash.copy()
+        digest.update(place or identity)
+        value = b"".join(
+            (
+                snapshot.head,
+                digest.hexdigest().encode(),
+                self._read,
+                after,
+                self._created_end,
+                snapshot.tail,
+            )
+        )
+        return identity, value
+
+    def row_json(self, row: Row) -> bytes:
+        """A whole row: what identifies it in a table without a key."""
+        return self._row(row)
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether records have a key."""
+        return bool(self._key_indexes)
 
     def updated(
         self,

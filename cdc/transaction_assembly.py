@@ -9,7 +9,7 @@ A group ends with a transaction; only one that is larger than a group is cut.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from cdc.change_group import ChangeGroup
@@ -31,6 +31,8 @@ from cdc.pgoutput import (
 from cdc.progress import PostgresProgress
 from cdc.row_encoder import Change, RowEncoder, TransactionBytes, envelope_end
 from cdc.schema_log import SchemaLog
+from cdc.snapshot_chunk import WATERMARK_PREFIX, Note, SnapshotChunk
+from cdc.snapshot_window import SnapshotWindow
 from events.chain import CHAIN_HEADER, Chain
 from events.errors import EventFormatError
 from events.lsn import Lsn
@@ -73,6 +75,9 @@ class TransactionAssembly:
         self._skipped_to = 0
         self._headers: tuple[tuple[str, bytes], ...] = ()
         self._end = envelope_end(0)
+        self._xid = 0
+        self._window: SnapshotWindow | None = None
+        self._chunks: dict[bytes, SnapshotChunk] = {}
 
     @property
     def is_open(self) -> bool:
@@ -134,6 +139,28 @@ class TransactionAssembly:
         self._ignored.add(relation)
         self._encoders.pop(relation, None)
 
+    def open_window(self) -> SnapshotWindow:
+        """Begin to remember what transactions touch, for the chunks of a snapshot."""
+        window = self._window = SnapshotWindow()
+        if self._transaction is not None:
+            window.begin(self._xid)
+            window.touch_everything()
+        return window
+
+    def close_window(self) -> None:
+        """Remember no more; chunks that are still expected are never placed."""
+        self._window = None
+        self._chunks.clear()
+
+    def expect(self, chunk: SnapshotChunk) -> None:
+        """Place a chunk where its watermark comes in the stream."""
+        self._chunks[chunk.token] = chunk
+
+    def note(self, notes: Iterable[Note], now_ms: int) -> None:
+        """Publish records of state with what is published next."""
+        for note in notes:
+            self._group.add_note(note.topic, note.key, note.value, now_ms)
+
     def feed(self, data: bytes) -> Relation | None:
         """Take in one message; a Relation is returned, to be defined before the next message.
 
@@ -175,6 +202,11 @@ class TransactionAssembly:
             self._skipped_to = _ALL
         elif message.commit == self._progress.commit and self._progress.ordinal is not None:
             self._skipped_to = self._progress.ordinal
+        self._xid = message.xid
+        if self._window is not None and self._skipped_to != _ALL:
+            self._window.begin(message.xid)
+            if self._skipped_to:
+                self._window.touch_everything()
 
     def _commit(self, message: Commit) -> None:
         self._open_transaction()
@@ -196,6 +228,8 @@ class TransactionAssembly:
         row = self._insert_readers[oid](data)
         key, value = encoder.created(row, b"%d" % ordinal, transaction, self._end)
         self._group.add(encoder.topic, key, value, self._headers, transaction.timestamp_ms)
+        if self._window is not None and key is not None:
+            self._window.touch(encoder.topic, key)
 
     def _update(self, message: Update) -> None:
         transaction = self._open_transaction()
@@ -212,6 +246,7 @@ class TransactionAssembly:
         )
         for change in changes:
             self._add(encoder, change, transaction)
+        self._touch_keyless(encoder, message.old)
 
     def _delete(self, message: Delete) -> None:
         transaction = self._open_transaction()
@@ -226,6 +261,7 @@ class TransactionAssembly:
             old_is_full=message.old_is_full,
         )
         self._add(encoder, change, transaction)
+        self._touch_keyless(encoder, message.old)
 
     def _truncate(self, message: Truncate) -> None:
         transaction = self._open_transaction()
@@ -237,8 +273,15 @@ class TransactionAssembly:
             encoder = self._encoder(oid)
             change = encoder.truncated(self._ordinal + 1, transaction, self._end)
             self._add(encoder, change, transaction)
+            if self._window is not None:
+                self._window.touch(encoder.topic, None)
 
     def _logical_message(self, message: LogicalMessage) -> None:
+        if message.prefix == WATERMARK_PREFIX:
+            chunk = self._chunks.pop(message.content, None)
+            if chunk is not None and self._window is not None:
+                chunk.place(self._group, self._window)
+            return
         if message.prefix != CHAIN_PREFIX or not message.transactional:
             self._message(message)
             return
@@ -276,6 +319,12 @@ class TransactionAssembly:
                 self._headers,
                 transaction.timestamp_ms,
             )
+        if self._window is not None and change.key is not None:
+            self._window.touch(encoder.topic, change.key)
+
+    def _touch_keyless(self, encoder: RowEncoder, old: Row | None) -> None:
+        if self._window is not None and old is not None and not encoder.is_keyed:
+            self._window.touch(encoder.topic, encoder.row_json(old))
 
     def _tell(self, encoder: RowEncoder, ordinal: int, transaction: TransactionBytes) -> None:
         """Say how a table looks before its first row that is published, if that is news."""

@@ -17,6 +17,11 @@ def mongo_change_id(source: str, seconds: int, increment: int, ordinal: int) -> 
     return f"{source}/{seconds:08X}{increment:08X}/{ordinal}"
 
 
+def snapshot_prefix(source: str, snapshot: str) -> str:
+    """What the ids of all rows that one snapshot reads begin with."""
+    return f"{source}/{snapshot}/"
+
+
 def emitted_id(cause: str, listener: str, step: int) -> str:
     """Id of the step-th event (from 1) that a listener emits for an event.
 

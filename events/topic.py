@@ -63,6 +63,11 @@ class Topics:
         return f"{self.prefix}.progress"
 
     @property
+    def snapshots(self) -> str:
+        """What is to be loaded of each source and how far it is; compacted, one partition."""
+        return f"{self.prefix}.snapshots"
+
+    @property
     def definitions(self) -> str:
         """Listeners and the like; compacted, one partition."""
         return f"{self.prefix}.definitions"
@@ -90,7 +95,7 @@ class Topics:
     @property
     def compacted(self) -> tuple[str, ...]:
         """Topics with one partition that keep the last record of each key."""
-        return (self.progress, self.definitions)
+        return (self.progress, self.snapshots, self.definitions)
 
     @property
     def partitioned(self) -> tuple[str, ...]:

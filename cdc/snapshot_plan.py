@@ -1,0 +1,105 @@
+"""Which tables are to be loaded, decided at a start of capture and when tables are added. Pure.
+
+A table is loaded the first time that it is seen in the publication, and again after a gap where
+the source says so. In a publication of all tables one made later needs no loading: the stream has
+it from its first row on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from cdc.snapshot_chunk import Note
+from cdc.snapshot_state import Plan, Reason, SnapshotKey, SnapshotStates, TableSnapshot
+
+TableName = tuple[str, str]
+
+
+class SnapshotQueue:
+    """What is to be loaded of a source; `topic` is where its records stand."""
+
+    def __init__(self, topic: str, states: SnapshotStates) -> None:
+        self._topic = topic
+        self._states = states
+        self._source = states.source
+        self._tried: set[TableName] = set()
+
+    def plan(
+        self, published: Collection[TableName], snapshot: str, *, enabled: bool, all_tables: bool
+    ) -> tuple[list[TableSnapshot], list[Note]]:
+        """Tables that are new to us, and the records to write for what changes.
+
+        `enabled` is whether the source asks for loading; a gap that asks for it is in the states.
+        """
+        plan, tables = self._states.plan, self._states.tables
+        notes = [self._note(name, None) for name in tables if name not in published]
+        for note_of in [name for name in tables if name not in published]:
+            del tables[note_of]
+        if plan is not None and not plan.planned:
+            reason: Reason = plan.reason
+            new = list(published)
+        elif not enabled:
+            return [], notes
+        elif plan is None:
+            reason, new = "initial", [name for name in published if name not in tables]
+        else:
+            reason = "added"
+            new = [] if all_tables else [name for name in published if name not in tables]
+        if plan is None or not plan.planned:
+            self._states.plan = Plan(planned=True, reason=reason)
+            notes.append(plan_note(self._topic, self._source, self._states.plan))
+        added = [TableSnapshot(*name, snapshot, reason) for name in new]
+        return added, notes
+
+    def enter(self, snapshots: Iterable[TableSnapshot]) -> list[Note]:
+        """Take in states, new or moved on; returns their records."""
+        notes: list[Note] = []
+        for snapshot in snapshots:
+            name = snapshot.schema, snapshot.table
+            self._states.tables[name] = snapshot
+            notes.append(self._note(name, snapshot))
+        return notes
+
+    def note(self, snapshot: TableSnapshot) -> Note:
+        """The record of a state that is not taken in yet."""
+        return self._note((snapshot.schema, snapshot.table), snapshot)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something is under way or to be begun without being asked for."""
+        return any(state.state in ("waiting", "running") for state in self._states.tables.values())
+
+    def next(self) -> TableSnapshot | None:
+        """What to load now; one that failed is tried once in each run of capture."""
+        for name, snapshot in sorted(self._states.tables.items()):
+            if snapshot.state in ("waiting", "running"):
+                return snapshot
+            again = snapshot.state == "failed" and snapshot.reason != "request"
+            if again and name not in self._tried:
+                self._tried.add(name)
+                return snapshot
+        return None
+
+    def take_request(self) -> tuple[TableSnapshot, list[Note]] | None:
+        """The oldest request as a snapshot to load, with the records that take it up."""
+        for request_id, request in self._states.requests.items():
+            del self._states.requests[request_id]
+            snapshot = TableSnapshot(
+                request.schema, request.table, request_id, "request", where=request.where
+            )
+            key = SnapshotKey(self._source, request=request_id).encode()
+            return snapshot, [Note(self._topic, key, None), *self.enter([snapshot])]
+        return None
+
+    def tried(self, snapshot: TableSnapshot) -> None:
+        """Not to be tried again in this run."""
+        self._tried.add((snapshot.schema, snapshot.table))
+
+    def _note(self, name: TableName, snapshot: TableSnapshot | None) -> Note:
+        key = SnapshotKey(self._source, name).encode()
+        return Note(self._topic, key, snapshot.encode() if snapshot is not None else None)
+
+
+def plan_note(topic: str, source: str, plan: Plan) -> Note:
+    """The record of a plan; one that is not planned yet asks the next start to."""
+    return Note(topic, SnapshotKey(source).encode(), plan.encode())
