@@ -48,7 +48,6 @@ _RIGHTS: LiteralString = """
 """
 _VISIBLE: LiteralString = "select pg_catalog.pg_current_snapshot()::text"
 _FLUSH_SINCE = 170_000
-_FLUSH_SINCE = 170_000
 _POLL_S = (0.005, 0.02, 0.1, 0.5)
 _SAY_AFTER_S = 5.0
 _QUIET_TRIES = 20

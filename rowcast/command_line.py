@@ -22,6 +22,7 @@ from rowcast.doctor import examine
 from rowcast.emission import emit_event
 from rowcast.errors import NotRunningError, RowcastError
 from rowcast.installation import DEFAULT_FOLDER, open_installation
+from rowcast.snapshot_command import ask_for_snapshot, read_snapshots
 from rowcast.status import read_status, with_truth
 from rowcast.supervised_process import NOT_AGAIN_EXIT
 from rowcast.token_command import token_text
@@ -105,11 +106,13 @@ def run_http(folder: Path) -> None:
 @_folder_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(folder: Path, as_json: bool) -> None:
-    """Say what runs, and where."""
+    """Say what runs, and where, and what is being loaded."""
     found = read_status(folder / "status.json")
     if found is None:
         raise NotRunningError(f"nothing was started in {folder}; `rowcast up --dir {folder}` does")
-    text, runs = inspection.status_text(with_truth(found), as_json=as_json)
+    status = with_truth(found)
+    snapshots = _run(read_snapshots(open_installation(folder, port_base=status.port_base), status))
+    text, runs = inspection.status_text(status, snapshots, as_json=as_json)
     click.echo(text)
     sys.exit(0 if runs else 1)
 
@@ -122,6 +125,17 @@ def doctor(folder: Path, as_json: bool) -> None:
     findings = _run(examine(open_installation(folder)))
     click.echo(inspection.findings_text(findings, as_json=as_json))
     sys.exit(1 if any(finding.severity == "error" for finding in findings) else 0)
+
+
+@main.command()
+@_folder_option
+@click.argument("source")
+@click.argument("table")
+@click.option("--where", default="", help="SQL: only the rows that fulfil it.")
+def snapshot(folder: Path, source: str, table: str, where: str) -> None:
+    """Load a table's rows into its topic: rowcast snapshot shop public.orders."""
+    asked = _run(ask_for_snapshot(open_installation(folder), source, table, where))
+    click.echo(f"asked for {asked}; `rowcast status` shows how far it is")
 
 
 @main.command()

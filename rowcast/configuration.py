@@ -64,10 +64,11 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slot: str = ""
     publication: str = ""
     tables: tuple[str, ...] = ()
-    on_gap: Literal["stop", "continue"] = "stop"
+    on_gap: Literal["stop", "continue", "snapshot"] = "stop"
     heartbeat_s: _Heartbeat = 10.0
     keyless_full: bool = True
     pre_images: bool = True
+    snapshot: Literal["initial", "never"] = "initial"
 
 
 class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,11 +157,16 @@ def parse_configuration(text: str, environment: Mapping[str, str], name: str) ->
         configuration = msgspec.convert(table, Configuration)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{name}: {_explain(str(error))}") from error
-    for source in configuration.sources:
+    for source, settings in configuration.sources.items():
         if not _SOURCE_NAME.fullmatch(source):
             raise ConfigurationError(
                 f"{name}: found the source name {source!r}, expected lower-case letters, digits "
                 "and underscores, a letter first; it becomes part of topic and slot names"
+            )
+        if settings.kind == "mongo" and settings.on_gap == "snapshot":
+            raise ConfigurationError(
+                f"{name}: found on_gap = 'snapshot' in [sources.{source}], expected 'stop' or "
+                "'continue' for a MongoDB; only PostgreSQL's tables are loaded by snapshots"
             )
     return configuration
 

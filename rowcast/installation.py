@@ -182,6 +182,7 @@ class Installation:
             on_gap=settings.on_gap,
             heartbeat_s=settings.heartbeat_s,
             keyless_full=settings.keyless_full,
+            snapshot=settings.snapshot,
         )
 
     def mongo_source(self, name: str) -> MongoSource:
@@ -191,7 +192,7 @@ class Installation:
             name=name,
             uri=self.dsn(name),
             database=settings.database or None,
-            on_gap=settings.on_gap,
+            on_gap="continue" if settings.on_gap == "continue" else "stop",
             heartbeat_s=settings.heartbeat_s,
             pre_images=settings.pre_images,
         )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections import Counter
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.cdc.snapshot_view import (
     states,
     until_over,
 )
+from tests.cdc.storm import storm
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -99,3 +102,49 @@ async def test_a_request_that_cannot_be_met_fails_with_the_reason_and_capture_go
         await place.until("orders", 1)
     events = await place.read_topic(place.cluster.topics.events)
     assert [b"system.snapshot_failed" in (event.value or b"") for event in events] == [True, True]
+
+
+@pytest.mark.usefixtures("small_chunks")
+async def test_under_a_storm_the_compacted_topic_equals_the_table_and_no_change_is_lost(
+    place: Place,
+) -> None:
+    await place.run(
+        "create table items (id int primary key, seq text)",
+        "insert into items select n, 'first' from generate_series(1, 2000) n",
+    )
+    async with capturing(place, loading(place)):
+        with storm(place.source.dsn, writers=4, keys=2_500, pause_s=0.004) as writers:
+            state = await until_over(place, "items")
+            # Once more, over rows that the stream knows.
+            again = await until_over(place, "items", await ask(place, "items"))
+            for writer in writers:
+                await asyncio.to_thread(writer.stop)
+            await until_equal(place)
+    assert (state.state, again.state) == ("finished", "finished")
+    found = await bodies(place, "items")
+    assert len({body["id"] for body in found}) == len(found)
+    # The storm and the snapshots were at it together.
+    operations = "".join("r" if body["op"] == "r" else "-" for body in found)
+    assert re.search("r-+r-+r", operations)
+    assert sum(len(writer.committed) for writer in writers) > 200
+    assert Counter(body["after"]["seq"] for body in found if body["op"] in "cu") == Counter(
+        mark for writer in writers for mark in writer.committed
+    )
+    deleted = [body for body in found if body["op"] == "d" and "moved" not in body]
+    assert len(deleted) == sum(writer.deleted for writer in writers)
+
+
+async def table_rows(place: Place) -> dict[bytes, dict[str, object]]:
+    cursor = await place.connection.execute("select id, seq from items")
+    return {b'{"id":%d}' % row[0]: {"id": row[0], "seq": row[1]} for row in await cursor.fetchall()}
+
+
+async def until_equal(place: Place) -> None:
+    """Wait until the compacted topic is the table, which no longer changes."""
+    wanted = await table_rows(place)
+    async with asyncio.timeout(LIMIT_S):
+        while (found := await compacted(place, "items")) != wanted:
+            await asyncio.sleep(0.1)
+            if place.captures[-1].done():
+                place.captures[-1].result()
+    assert found == wanted

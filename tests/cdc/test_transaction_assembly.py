@@ -62,7 +62,7 @@ def move(old: int, new: int) -> bytes:
 
 def bodies(group: ChangeGroup) -> list[dict[str, Any]]:  # pyright: ignore[reportExplicitAny] - decoded JSON
     return [
-        cast("dict[str, Any]", json.loads(record[1]))  # pyright: ignore[reportExplicitAny] - decoded JSON
+        cast("dict[str, Any]", json.loads(record[1] or b""))  # pyright: ignore[reportExplicitAny] - decoded JSON
         for records in group.records.values()
         for record in records
     ]
@@ -75,7 +75,7 @@ def test_an_envelope_is_as_the_design_says() -> None:
     group, progress = assembly.take()
     ((topic, ((key, raw, headers, timestamp_ms),)),) = group.records.items()
     assert (topic, key, headers, timestamp_ms) == ("shop.public.orders", b'{"id":7}', [], 1_000_000)
-    assert json.loads(raw) == {
+    assert json.loads(raw or b"") == {
         "id": "shop/00000000016B3748/1",
         "type": "db.shop.public.orders.created",
         "op": "c",

@@ -35,6 +35,7 @@ def test_the_file_that_up_writes_says_what_the_defaults_are() -> None:
         ("[http]\nport = 70000", r"Expected `int` <= 65535 - at `\$.http.port`"),
         ("[sources.a]\nkind='mongo'\nheartbeat_s=0", r">= 0.05 - at `\$.sources"),
         ("[listeners]\nprocesses = 0", r">= 1 - at `\$.listeners.processes`"),
+        ("[sources.a]\nkind='mongo'\non_gap='snapshot'", r"in \[sources.a\], expected 'stop'"),
         ("[sources.'A b']\nkind='mongo'", "source name 'A b', expected lower-case"),
     ],
 )
