@@ -5,17 +5,14 @@ What capture writes there it writes with its groups; this module only reads.
 
 from __future__ import annotations
 
-import asyncio
-
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from cdc.errors import PublishError
 from cdc.snapshot_state import SnapshotKey, SnapshotStates
+from cdc.topic_reading import read_to_end
 from events.cluster import Cluster
 
-# Longer than another source's transaction can stay open on the topic.
-_READ_TIMEOUT_S = 90.0
 _REQUEST_TIMEOUT_MS = 10_000
 _FETCH_WAIT_MS = 500
 
@@ -33,7 +30,7 @@ class SnapshotTopic:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
         )
-        self._bootstrap = cluster.bootstrap
+        self._cluster = cluster
         self.states = SnapshotStates(source)
 
     async def open(self) -> SnapshotStates:
@@ -42,18 +39,20 @@ class SnapshotTopic:
         Raises PublishError where the topic cannot be read to its end.
         """
         try:
-            end = await self._end()
+            records = await read_to_end(self._cluster, self._partition.topic, 1)
             await self._consumer.start()
             self._consumer.assign([self._partition])
-            await self._consumer.seek_to_beginning(self._partition)
-            async with asyncio.timeout(_READ_TIMEOUT_S):
-                while await self._consumer.position(self._partition) < end:
-                    for key, value in await self._fetch():
-                        self.states.take(key, value)
-        except (TimeoutError, KafkaError) as error:
-            raise PublishError(
-                f"the topic {self._partition.topic} could not be read to its end: {error!r}"
-            ) from error
+            if records:
+                self._consumer.seek(self._partition, records[-1].offset + 1)
+            else:
+                await self._consumer.seek_to_beginning(self._partition)
+            # Has the connections made: a consumer stopped while it makes one leaves it open.
+            await self._consumer.end_offsets([self._partition])
+        except KafkaError as error:
+            raise PublishError(f"{self._partition.topic} could not be read: {error!r}") from error
+        for record in records:
+            if record.key is not None:
+                self.states.take(record.key, record.value)
         return self.states
 
     async def next_requests(self) -> bool:
@@ -70,20 +69,6 @@ class SnapshotTopic:
     async def close(self) -> None:
         """Leave Kafka."""
         await self._consumer.stop()
-
-    async def _end(self) -> int:
-        # Of uncommitted reading: our own last record may stand behind another source's open
-        # transaction, which hides it from read_committed until that ends.
-        probe = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            isolation_level="read_uncommitted",
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
-        )
-        try:
-            await probe.start()
-            return (await probe.end_offsets([self._partition]))[self._partition]
-        finally:
-            await probe.stop()
 
     async def _fetch(self) -> list[tuple[bytes, bytes | None]]:
         batches = await self._consumer.getmany(timeout_ms=_FETCH_WAIT_MS)

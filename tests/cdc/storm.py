@@ -80,8 +80,8 @@ class Writer(threading.Thread):
             ("update items set seq = %(mark)s where id = %(key)s", mark),
             ("delete from items where id = %(key)s", ""),
             (
-                "update items set id = %(new)s, seq = %(mark)s where id = %(key)s"
-                " and not exists (select from items where id = %(new)s)",
+                """update items set id = %(new)s, seq = %(mark)s where id = %(key)s
+                and not exists (select from items where id = %(new)s)""",
                 mark,
             ),
         ]
