@@ -36,11 +36,23 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """An event that a run asks to emit; `type` has been checked to be `custom.<name>`."""
+    """An event that a run asks to emit; `type` has been checked to be `custom.<name>`.
+
+    At once unless `delay_s` (from the run's end) or `due_ms` (since 1970) says when; `name`, of an
+    event that is emitted later, lets it be replaced and cancelled.
+    """
 
     type: str
     data: JsonValue
     key: str | None = None
+    delay_s: float | None = None
+    due_ms: int | None = None
+    name: str | None = None
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether it is emitted later, or may have to be."""
+        return self.delay_s is not None or self.due_ms is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +78,8 @@ class RunOutcome:
 
     `failed`: the code raised, `error` holds its traceback. `timeout`: it was killed at its time
     limit. `killed`: its process died (memory, exit, garbage on the pipe). Emissions and pushes of
-    any but `ok` must not be sent.
+    any but `ok` must not be sent. `cancelled` names schedules that end; what the run schedules
+    under such a name it scheduled after that.
     """
 
     status: RunStatus
@@ -75,6 +88,7 @@ class RunOutcome:
     result: JsonValue = None
     emissions: tuple[Emission, ...] = ()
     pushes: tuple[PushMessage, ...] = ()
+    cancelled: tuple[str, ...] = ()
     logs: tuple[LogLine, ...] = ()
 
 

@@ -93,9 +93,14 @@ class Topics:
         return f"{self.prefix}.push"
 
     @property
+    def schedules(self) -> str:
+        """Events to be emitted later; compacted, one partition, so that one scheduler has all."""
+        return f"{self.prefix}.schedules"
+
+    @property
     def compacted(self) -> tuple[str, ...]:
         """Topics with one partition that keep the last record of each key."""
-        return (self.progress, self.snapshots, self.definitions)
+        return (self.progress, self.snapshots, self.definitions, self.schedules)
 
     @property
     def partitioned(self) -> tuple[str, ...]:

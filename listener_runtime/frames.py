@@ -34,11 +34,21 @@ class Call(msgspec.Struct, frozen=True, tag_field="t", tag="call"):
 
 
 class Emit(msgspec.Struct, frozen=True, tag_field="t", tag="emit"):
-    """An event to emit if the run ends well."""
+    """An event to emit if the run ends well, at once, after `delay_s` or at `due_ms`."""
 
     type: str
     data: Any = None
     key: str | None = None
+    delay_s: float | None = None
+    due_ms: int | None = None
+    name: str | None = None
+    r: int = 0
+
+
+class Cancel(msgspec.Struct, frozen=True, tag_field="t", tag="cancel"):
+    """A schedule, by its name, to end if the run ends well."""
+
+    name: str
     r: int = 0
 
 
@@ -68,7 +78,7 @@ class Done(msgspec.Struct, frozen=True, tag_field="t", tag="done"):
     r: int = 0
 
 
-GuestMessage: TypeAlias = Call | Emit | Push | Log | Done
+GuestMessage: TypeAlias = Call | Emit | Cancel | Push | Log | Done
 
 
 class Ending(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from events.errors import EventsError
 from events.event_type import check_custom_type
 from events.json_codec import JsonValue
 from events.run import Emission, LogLine, PushMessage, RunOutcome
-from listener_runtime.frames import Done, Emit, Ending, Log, Push, checked_size
+from listener_runtime.frames import Cancel, Done, Emit, Ending, Log, Push, checked_size
 from listener_runtime.redaction import Redaction
 
 FailureStatus: TypeAlias = Literal["failed", "timeout", "killed"]
@@ -25,6 +25,12 @@ MAX_LOG_BYTES: Final = 256 * 1024
 MAX_ERROR_CHARS: Final = 16_000
 _MAX_KEY_CHARS: Final = 1_000
 _MAX_CHANNEL_CHARS: Final = 200
+MAX_DELAYED_BYTES: Final = 256 * 1024
+"""What is pending stands in the scheduler's memory."""
+MAX_DELAY_S: Final = 10 * 366 * 86_400
+MAX_DUE_MS: Final = 253_402_300_799_000
+"""The end of the year 9999."""
+_MAX_NAME_CHARS: Final = 200
 
 
 class RunRecord:
@@ -32,9 +38,12 @@ class RunRecord:
 
     def __init__(self, redaction: Redaction) -> None:
         self._redaction = redaction
-        self._emissions: list[Emission] = []
+        self._emissions: list[Emission | None] = []
+        self._named: dict[str, list[int]] = {}
         self._pushes: list[PushMessage] = []
+        self._cancelled: dict[str, None] = {}
         self._logs: list[LogLine] = []
+        self._effects = 0
         self._effect_bytes = 0
         self._log_bytes = 0
         self._lost_lines = 0
@@ -54,7 +63,30 @@ class RunRecord:
         if key is not None and len(key) > _MAX_KEY_CHARS:
             self._refuse(f"g.emit: found a key of {len(key):,} characters, expected at most 1,000")
             return
-        self._emissions.append(Emission(message.type, data, key and self._redaction.text(key)))
+        name = message.name
+        emission = Emission(
+            message.type,
+            data,
+            key and self._redaction.text(key),
+            message.delay_s,
+            message.due_ms,
+            name and self._redaction.text(name),
+        )
+        if not self._is_schedule(emission):
+            return
+        if emission.name is not None:
+            self._named.setdefault(emission.name, []).append(len(self._emissions))
+        self._emissions.append(emission)
+
+    def cancel(self, message: Cancel) -> None:
+        """Take the end of a schedule in; one that this run asked for is not asked for."""
+        if self._refusal is not None or not self._is_schedule_name(message.name):
+            return
+        name = self._redaction.text(message.name)
+        self._effect("g.schedule.cancel", None)
+        self._cancelled[name] = None
+        for index in self._named.pop(name, ()):
+            self._emissions[index] = None
 
     def push(self, message: Push) -> None:
         """Take a message for a channel in."""
@@ -105,8 +137,9 @@ class RunRecord:
             "ok",
             duration_ms,
             result=result,
-            emissions=tuple(self._emissions),
+            emissions=tuple(one for one in self._emissions if one is not None),
             pushes=tuple(self._pushes),
+            cancelled=tuple(self._cancelled),
             logs=self._all_logs(),
         )
 
@@ -116,8 +149,8 @@ class RunRecord:
         return RunOutcome(status, duration_ms, text, logs=self._all_logs())
 
     def _effect(self, what: str, data: JsonValue) -> JsonValue:
-        count = len(self._emissions) + len(self._pushes) + 1
-        if count > MAX_EFFECTS:
+        self._effects += 1
+        if self._effects > MAX_EFFECTS:
             self._refuse(f"{what}: more than {MAX_EFFECTS:,} events and messages in one run")
             return None
         try:
@@ -132,6 +165,38 @@ class RunRecord:
             )
             return None
         return self._redaction.value(data)
+
+    def _is_schedule(self, emission: Emission) -> bool:
+        """Whether when it is to be emitted means something; refuses it otherwise."""
+        delay_s, due_ms, name = emission.delay_s, emission.due_ms, emission.name
+        if not emission.is_delayed:
+            if name is not None:
+                self._refuse(f"g.emit: found the name {name[:50]!r} of an event without a delay")
+            return self._refusal is None
+        if delay_s is not None and (due_ms is not None or not 0 <= delay_s <= MAX_DELAY_S):
+            self._refuse(
+                f"g.emit: found delay = {delay_s} s, expected 0 to {MAX_DELAY_S:,}, ten years"
+            )
+        elif due_ms is not None and not 0 <= due_ms <= MAX_DUE_MS:
+            self._refuse(
+                f"g.schedule: found {due_ms} ms as a time, expected the years 1970 to 9999"
+            )
+        elif name is not None and not self._is_schedule_name(name):
+            return False
+        elif (size := checked_size(emission.data)) > MAX_DELAYED_BYTES:
+            self._refuse(
+                f"g.schedule: found {size:,} bytes of data, expected {MAX_DELAYED_BYTES:,} at most "
+                "for an event that is emitted later; schedule a reference to the data instead"
+            )
+        return self._refusal is None
+
+    def _is_schedule_name(self, name: str) -> bool:
+        if not name.strip() or len(name) > _MAX_NAME_CHARS:
+            self._refuse(
+                f"g.schedule: found the name {name[:50]!r}, expected at most {_MAX_NAME_CHARS} "
+                "characters, one of them no space"
+            )
+        return self._refusal is None
 
     def _append(self, line: LogLine, size_bytes: int) -> None:
         full = len(self._logs) >= MAX_LOG_LINES or self._log_bytes + size_bytes > MAX_LOG_BYTES

@@ -18,6 +18,7 @@ from events.run import RunOutcome, RunRequest
 from listener_runtime.errors import FrameError, HostCallError
 from listener_runtime.frames import (
     Call,
+    Cancel,
     Done,
     Emit,
     Ending,
@@ -91,6 +92,8 @@ class SandboxRun:
                 task.add_done_callback(self._in_flight.discard)
             case Emit():
                 self._record.emit(message)
+            case Cancel():
+                self._record.cancel(message)
             case Push():
                 self._record.push(message)
             case Log():

@@ -6,6 +6,7 @@ run emitted, that it ran, and that its event is finished are one fact.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from events.names import encode_segment
 from events.run import RunOutcome
 from events.topic import Topics
 from router.definition import Definition
+from router.schedule import Cancellation, ScheduledEvent
 
 MAX_RECORD_BYTES = 15 * 1024 * 1024
 """Below the 16 MiB that our topics take, with room for headers and batch."""
@@ -72,13 +74,24 @@ def outcome_records(
     `span` makes the traceparent of an emission from the cause's.
     """
     emitted: list[OutgoingEvent] = []
+    scheduled: list[ScheduledEvent] = []
+    listed: list[JsonValue] = []
+    cancelled: tuple[str, ...] = ()
     if outcome.status == "ok":
         emitted = _emitted(delivery, outcome, started_ms, span)
-    listed: list[JsonValue] = [{"id": event.id, "type": event.type} for event in emitted]
+        scheduled = _scheduled(delivery, outcome, started_ms, span)
+        cancelled = outcome.cancelled
+        listed.extend({"id": event.id, "type": event.type} for event in emitted)
+        listed.extend({"id": e.id, "type": e.type, "due_ms": e.due_ms} for e in scheduled)
     record = _run_record(delivery, outcome, outcome.status, attempt, started_ms, listed, topics)
     pushed = topics.push
     return [
         *(_outgoing(e, pushed if e.type.startswith("push.") else topics.events) for e in emitted),
+        # Cancellations first: they are for what stands before them.
+        *(
+            OutgoingRecord(topics.schedules, one.record_key, one.encode())
+            for one in [_cancellation(delivery, name) for name in cancelled] + scheduled
+        ),
         record,
     ]
 
@@ -161,8 +174,15 @@ def _emitted(
     span: Callable[[str | None], str],
 ) -> list[OutgoingEvent]:
     event, name = delivery.event, delivery.definition.name
-    wanted = [(one.type, one.data, one.key) for one in outcome.emissions]
-    wanted += [(push_type(one.channel), one.data, one.channel) for one in outcome.pushes]
+    wanted = [
+        (step, one.type, one.data, one.key)
+        for step, one in enumerate(outcome.emissions, 1)
+        if not one.is_delayed
+    ]
+    wanted += [
+        (step, push_type(one.channel), one.data, one.channel)
+        for step, one in enumerate(outcome.pushes, len(outcome.emissions) + 1)
+    ]
     return [
         make_event(
             event_id=emitted_id(event.id, name, step),
@@ -174,8 +194,44 @@ def _emitted(
             traceparent=span(event.traceparent),
             cause={"event": event.id, "listener": name},
         )
-        for step, (event_type, data, key) in enumerate(wanted, 1)
+        for step, event_type, data, key in wanted
     ]
+
+
+def _scheduled(
+    delivery: Delivery,
+    outcome: RunOutcome,
+    started_ms: int,
+    span: Callable[[str | None], str],
+) -> list[ScheduledEvent]:
+    event, definition, chain = delivery.event, delivery.definition, delivery.chain
+    ended_ms = started_ms + outcome.duration_ms
+    return [
+        ScheduledEvent(
+            id=emitted_id(event.id, definition.name, step),
+            type=one.type,
+            due_ms=one.due_ms if one.due_ms is not None else _after(ended_ms, one.delay_s),
+            tenant=definition.tenant,
+            cause=event.id,
+            listener=definition.name,
+            root=chain.root,
+            path=chain.path,
+            data=one.data,
+            key=one.key,
+            name=one.name,
+            traceparent=span(event.traceparent),
+        )
+        for step, one in enumerate(outcome.emissions, 1)
+        if one.is_delayed
+    ]
+
+
+def _after(ended_ms: float, delay_s: float | None) -> int:
+    return math.ceil(ended_ms + (delay_s or 0.0) * 1_000)
+
+
+def _cancellation(delivery: Delivery, name: str) -> Cancellation | ScheduledEvent:
+    return Cancellation(tenant=delivery.definition.tenant, cancelled=name)
 
 
 def push_type(channel: str) -> str:

@@ -28,5 +28,9 @@ class ListenerSyntaxError(DefinitionError):
         self.definition = definition
 
 
+class ScheduleError(RouterError):
+    """A record of the schedules that means nothing."""
+
+
 class RoutingStoppedError(RouterError):
     """Kafka failed or another router took over; all that matters is on Kafka, start again."""

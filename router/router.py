@@ -29,6 +29,7 @@ from router.group_commit import GroupCommit, Settlement
 from router.lanes import Lanes
 from router.ledger import PartitionLedger
 from router.listener import ListenerIndex
+from router.scheduler import Scheduler
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Router:
         self._carrier = Carrier(cluster, sandbox)
         self._feed = DefinitionFeed(cluster, self._use_index)
         self._commit = GroupCommit(cluster, instance, self._held, self._room.set)
+        self._scheduler = Scheduler(cluster, instance)
         self._source = EventSource(cluster, instance, self._commit.drained, self._begin_anew)
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
@@ -60,6 +62,7 @@ class Router:
                 background = [
                     tasks.create_task(self._feed.run()),
                     tasks.create_task(self._commit.run()),
+                    tasks.create_task(self._scheduler.run()),
                 ]
                 lanes = Lanes(tasks, self._carry)
                 await self._route(lanes, stop, on_ready)
@@ -89,6 +92,7 @@ class Router:
                 if room.done():
                     self._room.clear()
                     room = asyncio.create_task(self._room.wait())
+                self._scheduler.follow_assignment(self._source.ledgers())
                 self._dispatch(lanes)
                 if not ready and self._source.is_assigned:
                     ready = True

@@ -7,6 +7,7 @@ for real, unless it is a rehearsal (`--dry-run`).
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,7 @@ from events.chain import Chain
 from events.errors import EventFormatError
 from events.event import Event, decode_event
 from events.json_codec import JsonObject, JsonValue, encode
-from events.run import RunOutcome, RunRequest
+from events.run import Emission, RunOutcome, RunRequest
 from listener_runtime.call_trace import TracedCall, TracedHost
 from listener_runtime.host_calls import HostCalls
 from listener_runtime.pool import SandboxPool
@@ -120,12 +121,22 @@ def _lines(outcome: RunOutcome, calls: list[TracedCall], *, matches: bool) -> li
         lines.append(f"         -> {end}")
     for emission in outcome.emissions:
         key = f" key {emission.key}" if emission.key else ""
-        lines.append(f"emits    {emission.type}{key} {_shown(emission.data)}")
+        lines.append(f"emits    {emission.type}{key} {_shown(emission.data)}{_when(emission)}")
+    lines += [f"cancels  {name}" for name in outcome.cancelled]
     lines += [f"pushes   {push.channel} {_shown(push.data)}" for push in outcome.pushes]
     for line in outcome.logs:
         fields = f" {_shown(line.fields)}" if line.fields else ""
         lines.append(f"log      {line.level}: {line.message}{fields}")
     return lines
+
+
+def _when(emission: Emission) -> str:
+    if not emission.is_delayed:
+        return ""
+    name = f" as {emission.name}" if emission.name else ""
+    if emission.due_ms is None:
+        return f" after {emission.delay_s:g} s{name}"
+    return f" at {datetime.fromtimestamp(emission.due_ms / 1_000, UTC).isoformat()}{name}"
 
 
 def _shown(value: JsonValue | JsonObject) -> str:

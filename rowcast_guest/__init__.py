@@ -6,10 +6,11 @@ Types only (see docs/listeners.md); in the sandbox the names stand for the real 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
-__all__ = ["Collection", "Database", "Event", "G", "Http", "Log", "Response", "Secrets"]
+__all__ = ["Collection", "Database", "Event", "G", "Http", "Log", "Response", "Schedule", "Secrets"]
 
 Json: TypeAlias = Any
 _First = TypeVar("_First")
@@ -209,6 +210,38 @@ class Log(Protocol):
         ...
 
 
+class Schedule(Protocol):
+    """Events that are emitted later, each once."""
+
+    def at(
+        self,
+        when: datetime | str | float,
+        type: str,
+        data: Json = None,
+        *,
+        key: Json = None,
+        name: str | None = None,
+    ) -> Awaitable[None]:
+        """Emit at a time: a datetime, ISO 8601 text, or seconds since 1970."""
+        ...
+
+    def after(
+        self,
+        delay: timedelta | str | float,
+        type: str,
+        data: Json = None,
+        *,
+        key: Json = None,
+        name: str | None = None,
+    ) -> Awaitable[None]:
+        """Emit after a time: seconds, or text such as "5m" and "1h30m"."""
+        ...
+
+    def cancel(self, name: str) -> Awaitable[None]:
+        """Emit no more what waits under a name."""
+        ...
+
+
 class Secrets(Protocol):
     """Texts of `[secrets]`."""
 
@@ -227,14 +260,22 @@ class G(Protocol):
     event_chain: dict[str, Json]
     http: Http
     log: Log
+    schedule: Schedule
     secrets: Secrets
 
     def db(self, source: str) -> Database:
         """The database of a source, by its name in rowcast.toml."""
         ...
 
-    def emit(self, type: str, data: Json = None, *, key: Json = None) -> Awaitable[None]:
-        """Emit an event `custom.<name>`, once the run has ended well."""
+    def emit(
+        self,
+        type: str,
+        data: Json = None,
+        *,
+        key: Json = None,
+        delay: timedelta | str | float | None = None,
+    ) -> Awaitable[None]:
+        """Emit an event `custom.<name>`, once the run has ended well, or so much later."""
         ...
 
     def push(self, channel: str, data: Json = None) -> Awaitable[None]:

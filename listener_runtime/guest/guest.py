@@ -13,6 +13,9 @@ import _runner
 from _runner import HostError
 
 _from_json = json.loads
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+_SPAN_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SEGMENTS = re.compile(r"custom(?:\.[A-Za-z0-9_-]+)+")
 
 
@@ -48,14 +51,19 @@ class G:
         self.attempt = options["attempt"]
         self.http = Http()
         self.log = Log()
+        self.schedule = Schedule(self)
         self.secrets = Secrets(options["secrets"])
 
     def db(self, source):
         """The database of a source, by its name in rowcast.toml."""
         return Database(source)
 
-    def emit(self, type, data=None, *, key=None):
-        """Emit an event `custom.<name>`, once the run has ended well."""
+    def emit(self, type, data=None, *, key=None, delay=None):
+        """Emit an event `custom.<name>`, once the run has ended well, or so much later."""
+        when = {} if delay is None else {"delay_s": _seconds(delay)}
+        return self._emit(type, data, key, when)
+
+    def _emit(self, type, data, key, when):
         if not isinstance(type, str) or not _SEGMENTS.fullmatch(type):
             raise HostError(
                 f"g.emit: found the event type {type!r}, expected custom.<name>, "
@@ -63,7 +71,7 @@ class G:
             )
         if key is not None and not isinstance(key, str):
             key = str(key)
-        _runner.tell({"t": "emit", "type": type, "data": data, "key": key}, "g.emit")
+        _runner.tell({"t": "emit", "type": type, "data": data, "key": key, **when}, "g.emit")
         return _SENT
 
     def push(self, channel, data=None):
@@ -76,6 +84,73 @@ class G:
     async def gather(self, *calls):
         """Await several calls at once; returns their results in order."""
         return await asyncio.gather(*calls)
+
+
+class Schedule:
+    """Events that are emitted later; each once, whatever ends and starts again meanwhile."""
+
+    __slots__ = ("_g",)
+
+    def __init__(self, g):
+        self._g = g
+
+    def at(self, when, type, data=None, *, key=None, name=None):
+        """Emit at a time: a datetime, ISO 8601 text, or seconds since 1970."""
+        return self._g._emit(type, data, key, {"due_ms": _epoch_ms(when), **_named(name)})
+
+    def after(self, delay, type, data=None, *, key=None, name=None):
+        """Emit after a time: seconds, or text such as "5m" and "1h30m"."""
+        return self._g._emit(type, data, key, {"delay_s": _seconds(delay), **_named(name)})
+
+    def cancel(self, name):
+        """Emit no more what waits under a name; nothing happens where nothing does."""
+        _runner.tell({"t": "cancel", **_named(str(name))}, "g.schedule.cancel")
+        return _SENT
+
+
+def _named(name):
+    if name is None:
+        return {}
+    if not isinstance(name, str) or not name.strip():
+        raise HostError(f"g.schedule: found the name {name!r}, expected a text")
+    return {"name": name}
+
+
+def _seconds(delay):
+    """Seconds of a number, of text such as "90s" and "1h30m", or of a timedelta."""
+    if isinstance(delay, str) and _SPAN.fullmatch(delay):
+        return sum(float(count) * _UNITS_S[unit] for count, unit in _SPAN_PART.findall(delay))
+    if hasattr(delay, "total_seconds"):
+        delay = delay.total_seconds()
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+        raise HostError(
+            f'found the delay {delay!r}, expected seconds or text such as "5m" and "1h30m" '
+            "(ms, s, m, h, d)"
+        )
+    return float(delay)
+
+
+def _epoch_ms(when):
+    """Milliseconds since 1970; a time without a zone is UTC."""
+    import datetime
+
+    if isinstance(when, str):
+        try:
+            when = datetime.datetime.fromisoformat(when)
+        except ValueError:
+            raise HostError(
+                f"g.schedule.at: found the time {when!r}, expected ISO 8601 such as "
+                "2031-05-01T12:00:00Z"
+            ) from None
+    if isinstance(when, datetime.datetime):
+        zoned = when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)
+        return round(zoned.timestamp() * 1_000)
+    if isinstance(when, bool) or not isinstance(when, (int, float)):
+        raise HostError(
+            f"g.schedule.at: found the time {when!r}, expected a datetime, ISO 8601 text or "
+            "seconds since 1970"
+        )
+    return round(when * 1_000)
 
 
 class Log:

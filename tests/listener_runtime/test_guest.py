@@ -39,6 +39,34 @@ async def test_main_may_be_a_plain_function_that_emits_pushes_and_logs(pool: San
     ]
 
 
+async def test_what_is_to_be_emitted_later_is_told_in_seconds_or_as_a_time(
+    pool: SandboxPool,
+) -> None:
+    outcome = await run(
+        pool,
+        """
+        from datetime import datetime, timedelta, timezone
+
+        async def main(event, g):
+            for delay in (0, 1.5, "5m", "1h30m", "1.5s250ms", timedelta(days=2)):
+                g.emit("custom.after", delay=delay)
+            await g.schedule.after("1d", "custom.named", [1], key="k", name="n")
+            zone = timezone(timedelta(hours=2))
+            for when in (1.5, "1970-01-01T00:00:02Z", "1970-01-01T00:00:02",
+                         datetime(1970, 1, 1, 2, 0, 3, tzinfo=zone), datetime(1970, 1, 1, 0, 0, 4)):
+                await g.schedule.at(when, "custom.at", name="gone" if when == 1.5 else None)
+            await g.schedule.cancel("gone")
+        """,
+    )
+    assert outcome.status == "ok", outcome.error
+    delays = [one.delay_s for one in outcome.emissions if one.type == "custom.after"]
+    times = [one.due_ms for one in outcome.emissions if one.type == "custom.at"]
+    assert delays == [0, 1.5, 300, 5_400, 1.75, 172_800]
+    assert times == [2_000, 2_000, 3_000, 4_000]
+    assert Emission("custom.named", [1], "k", 86_400, name="n") in outcome.emissions
+    assert outcome.cancelled == ("gone",)
+
+
 async def test_emit_push_and_secrets_may_be_awaited(pool: SandboxPool) -> None:
     code = """
     async def main(event, g):
@@ -97,6 +125,14 @@ async def main(event, g):
         ("def main(event, g): return float('nan')", "cannot hold"),
         ("def main(event, g): g.emit('orders.paid')", "expected custom.<name>"),
         ("def main(event, g): g.emit('custom.x', object())", "cannot hold"),
+        ("def main(event, g): g.emit('custom.x', delay='5 minutes')", '"1h30m"'),
+        ("def main(event, g): g.emit('custom.x', delay=True)", "found the delay True"),
+        ("def main(event, g): g.emit('custom.x', delay=-1)", "found delay = -1.0 s"),
+        ("def main(event, g): g.emit('custom.x', delay=float('inf'))", "cannot hold"),
+        ("def main(event, g): g.schedule.at('soon', 'custom.x')", "expected ISO 8601"),
+        ("def main(event, g): g.schedule.at(None, 'custom.x')", "expected a datetime"),
+        ("def main(event, g): g.schedule.at(1, 'custom.x', name=' ')", "found the name"),
+        ("def main(event, g): g.schedule.at(1, 'system.x')", "expected custom.<name>"),
         ("def main(event, g): g.push('', 1)", "expected a name"),
         ("def main(event, g): return g.secrets['NONE']", "API_KEY"),
         ("async def main(event, g): await g.db('nowhere').fetch('select 1')", "nowhere"),

@@ -4,9 +4,10 @@ import pytest
 
 from events.json_codec import JsonValue
 from events.run import Emission, LogLine, PushMessage, RunOutcome
-from listener_runtime.frames import Done, Emit, Ending, Log, Push
+from listener_runtime.frames import Cancel, Done, Emit, Ending, Log, Push
 from listener_runtime.redaction import Redaction
 from listener_runtime.run_record import (
+    MAX_DELAYED_BYTES,
     MAX_EFFECT_BYTES,
     MAX_EFFECTS,
     MAX_LOG_LINES,
@@ -53,6 +54,15 @@ def test_a_run_that_raised_emits_nothing_and_keeps_its_log() -> None:
         (Emit("custom.a", data=2**90), "JSON cannot hold"),
         (Emit("custom.a", key="k" * 2_000), "key of 2,000 characters"),
         (Emit("custom.a", data="x" * (MAX_EFFECT_BYTES + 1)), "emit a reference"),
+        (Emit("custom.a", name="n"), "without a delay"),
+        (Emit("custom.a", delay_s=-1.0), "found delay = -1.0 s"),
+        (Emit("custom.a", delay_s=1e300), "ten years"),
+        (Emit("custom.a", delay_s=1.0, due_ms=1), "found delay"),
+        (Emit("custom.a", due_ms=-1), "the years 1970 to 9999"),
+        (Emit("custom.a", due_ms=10**18), "the years 1970 to 9999"),
+        (Emit("custom.a", delay_s=1.0, name=" "), "found the name ' '"),
+        (Emit("custom.a", delay_s=1.0, name="n" * 300), "at most 200"),
+        (Emit("custom.a", "x" * MAX_DELAYED_BYTES, delay_s=1.0), "schedule a reference"),
         (Push("..."), "expected a name"),
         (Push("c" * 300), "at most 200"),
     ],
@@ -107,3 +117,33 @@ def test_secrets_reach_nothing_that_leaves_the_run() -> None:
     assert repr(outcome).count("[secret]") == 7
     failed = record("hunter22").outcome(Done(ok=False, error="E: hunter22"), QUIET, 1.0)
     assert failed.error == "E: [secret]"
+
+
+def test_what_a_run_cancels_it_has_not_scheduled_and_what_it_schedules_after_that_stays() -> None:
+    run = record("hidden")
+    run.emit(Emit("custom.a", 1, delay_s=1.0, name="one"))
+    run.emit(Emit("custom.b", 2, due_ms=5, name="hidden"))
+    run.emit(Emit("custom.c", 3))
+    run.cancel(Cancel("one"))
+    run.cancel(Cancel("one"))
+    run.emit(Emit("custom.d", 4, delay_s=0.5, name="one"))
+    outcome = ended(run)
+    assert outcome.cancelled == ("one",)
+    assert outcome.emissions == (
+        Emission("custom.b", 2, due_ms=5, name="[secret]"),
+        Emission("custom.c", 3),
+        Emission("custom.d", 4, delay_s=0.5, name="one"),
+    )
+
+
+def test_a_run_that_cancels_too_much_fails() -> None:
+    run = record()
+    for number in range(MAX_EFFECTS + 1):
+        run.cancel(Cancel(f"n{number}"))
+    assert "more than 10,000" in str(ended(run).error)
+
+
+def test_a_run_that_raised_cancels_nothing() -> None:
+    run = record()
+    run.cancel(Cancel("one"))
+    assert run.outcome(Done(ok=False, error="no"), QUIET, 1.0).cancelled == ()
