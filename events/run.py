@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -18,7 +18,8 @@ class RunRequest:
     """One attempt to run a listener's code for an event.
 
     `event` is the event's JSON as it stands on Kafka; `event_id` and `chain` are for host calls
-    that carry them on (Idempotency-Key, logical message); `memory_mb` caps the guest's heap.
+    that carry them on (Idempotency-Key, logical message); `memory_mb` caps the guest's heap;
+    `state` is what g.kv reads, JSON by key.
     """
 
     run_id: str
@@ -32,6 +33,7 @@ class RunRequest:
     timeout_s: float = 10.0
     memory_mb: int = 256
     reuse: bool = False
+    state: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,14 @@ class Emission:
     def is_delayed(self) -> bool:
         """Whether it is emitted later, or may have to be."""
         return self.delay_s is not None or self.due_ms is not None
+
+
+@dataclass(frozen=True, slots=True)
+class StateWrite:
+    """A change of a listener's state: JSON of the value, None where the key is deleted."""
+
+    key: str
+    value: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,7 @@ class RunOutcome:
     emissions: tuple[Emission, ...] = ()
     pushes: tuple[PushMessage, ...] = ()
     cancelled: tuple[str, ...] = ()
+    state: tuple[StateWrite, ...] = ()
     logs: tuple[LogLine, ...] = ()
 
 

@@ -98,9 +98,14 @@ class Topics:
         return f"{self.prefix}.schedules"
 
     @property
+    def kv(self) -> str:
+        """Listeners' small state; compacted, one partition."""
+        return f"{self.prefix}.kv"
+
+    @property
     def compacted(self) -> tuple[str, ...]:
         """Topics with one partition that keep the last record of each key."""
-        return (self.progress, self.snapshots, self.definitions, self.schedules)
+        return (self.progress, self.snapshots, self.definitions, self.schedules, self.kv)
 
     @property
     def partitioned(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from events.json_codec import JsonObject, JsonValue
@@ -31,6 +32,7 @@ from listener_runtime.frames import (
     refusal_frame,
     run_frame,
 )
+from listener_runtime.listener_state import ListenerState
 from listener_runtime.redaction import Redaction
 from listener_runtime.run_record import FailureStatus, RunRecord
 from listener_runtime.sandbox_process import ProcessEndedError, SandboxProcess
@@ -74,6 +76,7 @@ class SandboxRun:
         self.is_settled = False
         self._waiting = waiting
         self._record = RunRecord(redaction)
+        self._state = ListenerState(waiting.request.state, redaction)
         self._calls = calls
         self._in_flight: set[asyncio.Task[None]] = set()
         self._started = time.perf_counter()
@@ -105,6 +108,8 @@ class SandboxRun:
         """The run ended by itself."""
         duration_ms = (time.perf_counter() - self._started) * 1_000
         outcome = self._record.outcome(done, ending, duration_ms)
+        if outcome.status == "ok":
+            outcome = replace(outcome, state=self._state.writes)
         await self._end(outcome)
 
     async def fail(self, status: FailureStatus, error: str) -> None:
@@ -130,7 +135,11 @@ class SandboxRun:
 
     async def _answer(self, call: Call, process: SandboxProcess) -> None:
         try:
-            frame = answer_frame(call.id, await self._calls.call(call.name, call.args))
+            if call.name.startswith("kv."):
+                value: JsonValue = self._state.call(call.name, call.args)
+            else:
+                value = await self._calls.call(call.name, call.args)
+            frame = answer_frame(call.id, value)
         except HostCallError as error:
             frame = refusal_frame(call.id, str(error))
         except Exception as error:  # noqa: BLE001 - see below

@@ -12,5 +12,6 @@ Errors:
     │   ├── WhereError         a filter that means nothing
     │   └── ListenerSyntaxError  code that this Python cannot read; a newer one may
     ├── ScheduleError          a record of the schedules that means nothing
+    ├── StateError             a record of listeners' state that means nothing
     └── RoutingStoppedError    Kafka failed or another router took over; start again
 """

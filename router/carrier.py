@@ -17,7 +17,7 @@ import httpx
 from events.cluster import Cluster
 from events.errors import EventsError
 from events.event_id import run_id
-from events.run import Emission, RunOutcome, RunRequest, Sandbox
+from events.run import Emission, RunOutcome, RunRequest, Sandbox, StateWrite
 from router.backoff import backoff_s
 from router.definition import Emit, ListenerCode, Webhook
 from router.delivery import (
@@ -28,22 +28,24 @@ from router.delivery import (
     outcome_records,
     refuse_too_large,
 )
+from router.state_table import StateTable
 from router.template import fill_template
 from router.traceparent import continue_trace
 from router.webhook import call_webhook
 
 _log = logging.getLogger(__name__)
 
-Settle = Callable[[Delivery, list[OutgoingRecord], bool], None]
+Settle = Callable[[Delivery, list[OutgoingRecord], bool, tuple[StateWrite, ...]], None]
 _WEBHOOKS_AT_ONCE = 64
 
 
 class Carrier:
     """Runs deliveries; one of it serves all, concurrently."""
 
-    def __init__(self, cluster: Cluster, sandbox: Sandbox) -> None:
+    def __init__(self, cluster: Cluster, sandbox: Sandbox, state: StateTable) -> None:
         self._topics = cluster.topics
         self._sandbox = sandbox
+        self._state = state
         self._webhooks = asyncio.Semaphore(_WEBHOOKS_AT_ONCE)
         self._client = httpx.AsyncClient(follow_redirects=False)
 
@@ -54,7 +56,7 @@ class Carrier:
     async def carry(self, delivery: Delivery, settle: Settle) -> None:
         """Run a delivery until it ends well or is given up; `settle` takes each attempt's end."""
         if delivery.is_cycle:
-            settle(delivery, cycle_records(delivery, _now_ms(), self._topics), True)
+            settle(delivery, cycle_records(delivery, _now_ms(), self._topics), True, ())
             return
         retry = delivery.definition.retry
         first_failed_ms = 0
@@ -63,7 +65,7 @@ class Carrier:
             outcome = await self._attempt_safely(delivery, attempt)
             outcome, records = self._written(delivery, outcome, attempt, started_ms)
             if outcome.status == "ok":
-                settle(delivery, records, True)
+                settle(delivery, records, True, outcome.state)
                 return
             first_failed_ms = first_failed_ms or started_ms
             if attempt > retry.attempts:
@@ -72,9 +74,9 @@ class Carrier:
                 records += dead_records(
                     delivery, error, attempt, first_failed_ms, now_ms, self._topics
                 )
-                settle(delivery, records, True)
+                settle(delivery, records, True, ())
                 return
-            settle(delivery, records, False)
+            settle(delivery, records, False, ())
             # Jitter is no secret.
             await asyncio.sleep(backoff_s(retry, attempt, random.random()))  # noqa: S311
 
@@ -102,6 +104,7 @@ class Carrier:
                     timeout_s=definition.timeout_s,
                     memory_mb=definition.memory_mb,
                     reuse=definition.reuse,
+                    state=self._state.of(definition.tenant, definition.name),
                 )
                 return await self._sandbox.run(request)
             case Webhook() as webhook:

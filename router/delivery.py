@@ -17,10 +17,11 @@ from events.event import Event, OutgoingEvent, make_event
 from events.event_id import emitted_id, run_id
 from events.json_codec import JsonObject, JsonValue, encode
 from events.names import encode_segment
-from events.run import RunOutcome
+from events.run import RunOutcome, StateWrite
 from events.topic import Topics
 from router.definition import Definition
 from router.schedule import Cancellation, ScheduledEvent
+from router.state_table import StateKey
 
 MAX_RECORD_BYTES = 15 * 1024 * 1024
 """Below the 16 MiB that our topics take, with room for headers and batch."""
@@ -57,8 +58,13 @@ class OutgoingRecord:
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of key, value and headers."""
+        return len(self.key) + len(self.value or b"") + sum(len(one) for _, one in self.headers)
 
 
 def outcome_records(
@@ -77,16 +83,22 @@ def outcome_records(
     scheduled: list[ScheduledEvent] = []
     listed: list[JsonValue] = []
     cancelled: tuple[str, ...] = ()
+    written: tuple[StateWrite, ...] = ()
     if outcome.status == "ok":
         emitted = _emitted(delivery, outcome, started_ms, span)
         scheduled = _scheduled(delivery, outcome, started_ms, span)
         cancelled = outcome.cancelled
+        written = outcome.state
         listed.extend({"id": event.id, "type": event.type} for event in emitted)
         listed.extend({"id": e.id, "type": e.type, "due_ms": e.due_ms} for e in scheduled)
     record = _run_record(delivery, outcome, outcome.status, attempt, started_ms, listed, topics)
     pushed = topics.push
     return [
         *(_outgoing(e, pushed if e.type.startswith("push.") else topics.events) for e in emitted),
+        *(
+            OutgoingRecord(topics.kv, state_key(delivery, write).encode(), write.value)
+            for write in written
+        ),
         # Cancellations first: they are for what stands before them.
         *(
             OutgoingRecord(topics.schedules, one.record_key, one.encode())
@@ -96,10 +108,15 @@ def outcome_records(
     ]
 
 
+def state_key(delivery: Delivery, write: StateWrite) -> StateKey:
+    """Whose state a run's write is."""
+    return StateKey(delivery.definition.tenant, delivery.definition.name, write.key)
+
+
 def refuse_too_large(records: list[OutgoingRecord]) -> str | None:
     """Why the records of an attempt cannot be written, None where they can."""
     for record in records:
-        size = len(record.value) + len(record.key) + sum(len(value) for _, value in record.headers)
+        size = record.size_bytes
         if size > MAX_RECORD_BYTES:
             return (
                 f"a record of {size:,} bytes for {record.topic}, expected {MAX_RECORD_BYTES:,} at "

@@ -32,5 +32,9 @@ class ScheduleError(RouterError):
     """A record of the schedules that means nothing."""
 
 
+class StateError(RouterError):
+    """A record of listeners' state that means nothing."""
+
+
 class RoutingStoppedError(RouterError):
     """Kafka failed or another router took over; all that matters is on Kafka, start again."""

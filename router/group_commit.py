@@ -18,9 +18,11 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer import sender as aiokafka_sender
 
 from events.cluster import Cluster
+from events.run import StateWrite
 from router.delivery import Delivery, OutgoingRecord
 from router.errors import RoutingStoppedError
 from router.ledger import PartitionLedger
+from router.state_table import StateTable
 
 _log = logging.getLogger(__name__)
 
@@ -37,17 +39,21 @@ _MAX_REQUEST_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The records of one attempt; `finished` says that nothing more comes for the delivery."""
+    """The records of one attempt; `finished` says that nothing more comes for the delivery.
+
+    `writes` are those of its records that are listeners' state, settled in the table.
+    """
 
     delivery: Delivery
     ledger: PartitionLedger
     records: list[OutgoingRecord]
     finished: bool
+    writes: tuple[StateWrite, ...] = ()
 
     @property
     def size_bytes(self) -> int:
         """Of all its records."""
-        return sum(len(record.value) for record in self.records)
+        return sum(record.size_bytes for record in self.records)
 
 
 class GroupCommit:
@@ -59,11 +65,14 @@ class GroupCommit:
         instance: str,
         ledgers: Callable[[], Mapping[TopicPartition, PartitionLedger]],
         on_progress: Callable[[], None],
+        state: StateTable,
     ) -> None:
         prefix = cluster.topics.prefix
         self._group_id = cluster.router_group
         self._ledgers = ledgers
         self._on_progress = on_progress
+        self._state = state
+        self._state_topic = cluster.topics.kv
         self._waiting: list[Settlement] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -153,7 +162,13 @@ class GroupCommit:
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         # What was run for a partition that is another router's now is run there.
         ledgers = self._ledgers()
-        return [one for one in group if ledgers.get(_partition(one)) is one.ledger]
+        ours: list[Settlement] = []
+        for one in group:
+            if ledgers.get(_partition(one)) is one.ledger:
+                ours.append(one)
+            elif one.writes:
+                self._unsettle(one)
+        return ours
 
     async def _commit(self, group: list[Settlement]) -> None:
         offsets = self._offsets()
@@ -167,8 +182,7 @@ class GroupCommit:
             )
             for record in records
         ]
-        for one in written:
-            await one
+        placed = [await one for one in written]
         if offsets:
             await self._producer.send_offsets_to_transaction(
                 {
@@ -179,6 +193,29 @@ class GroupCommit:
             )
         await self._producer.commit_transaction()
         self._committed |= offsets
+        self._take_state(group, records, [one.offset for one in placed])
+
+    def _take_state(
+        self, group: list[Settlement], records: list[OutgoingRecord], offsets: list[int]
+    ) -> None:
+        """Count what is committed of listeners' state as such."""
+        placed = iter(
+            [
+                offset
+                for record, offset in zip(records, offsets, strict=True)
+                if record.topic == self._state_topic
+            ]
+        )
+        for one in group:
+            if one.writes:
+                definition = one.delivery.definition
+                written = [(write, next(placed)) for write in one.writes]
+                self._state.commit(definition.tenant, definition.name, written)
+                self._unsettle(one)
+
+    def _unsettle(self, settlement: Settlement) -> None:
+        definition = settlement.delivery.definition
+        self._state.unsettle(definition.tenant, definition.name, settlement.writes)
 
     def _offsets(self) -> dict[TopicPartition, tuple[int, str]]:
         points = {partition: ledger.commit_point() for partition, ledger in self._ledgers().items()}

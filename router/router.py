@@ -20,7 +20,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from events.cluster import Cluster
 from events.errors import EventFormatError
 from events.event import decode_event
-from events.run import Sandbox
+from events.run import Sandbox, StateWrite
 from router.carrier import Carrier
 from router.definition_feed import DefinitionFeed
 from router.delivery import Delivery, OutgoingRecord
@@ -30,6 +30,8 @@ from router.lanes import Lanes
 from router.ledger import PartitionLedger
 from router.listener import ListenerIndex
 from router.scheduler import Scheduler
+from router.state_feed import StateFeed
+from router.state_table import StateTable
 
 _log = logging.getLogger(__name__)
 
@@ -43,9 +45,11 @@ class Router:
         self._index = ListenerIndex([])
         self._backlog: dict[TopicPartition, deque[ConsumerRecord]] = {}
         self._room = asyncio.Event()
-        self._carrier = Carrier(cluster, sandbox)
+        self._state = StateTable()
+        self._state_feed = StateFeed(cluster, self._state)
+        self._carrier = Carrier(cluster, sandbox, self._state)
         self._feed = DefinitionFeed(cluster, self._use_index)
-        self._commit = GroupCommit(cluster, instance, self._held, self._room.set)
+        self._commit = GroupCommit(cluster, instance, self._held, self._room.set, self._state)
         self._scheduler = Scheduler(cluster, instance)
         self._source = EventSource(cluster, instance, self._commit.drained, self._begin_anew)
 
@@ -57,12 +61,15 @@ class Router:
         try:
             await self._feed.start()
             await self._commit.start()
+            # After the takeover, which ends the transaction that an older one has left open.
+            await self._state_feed.start()
             await self._source.start()
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(self._feed.run()),
                     tasks.create_task(self._commit.run()),
                     tasks.create_task(self._scheduler.run()),
+                    tasks.create_task(self._state_feed.run()),
                 ]
                 lanes = Lanes(tasks, self._carry)
                 await self._route(lanes, stop, on_ready)
@@ -74,6 +81,7 @@ class Router:
             await self._source.close()
             await self._commit.close()
             await self._feed.close()
+            await self._state_feed.close()
             await self._carrier.close()
 
     async def _route(self, lanes: Lanes, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:
@@ -149,8 +157,16 @@ class Router:
         if ledger is None:
             return
 
-        def settle(settled: Delivery, records: list[OutgoingRecord], finished: bool) -> None:
-            self._commit.add(Settlement(settled, ledger, records, finished))
+        def settle(
+            settled: Delivery,
+            records: list[OutgoingRecord],
+            finished: bool,
+            writes: tuple[StateWrite, ...],
+        ) -> None:
+            if writes:
+                definition = settled.definition
+                self._state.settle(definition.tenant, definition.name, writes)
+            self._commit.add(Settlement(settled, ledger, records, finished, writes))
 
         await self._carrier.carry(delivery, settle)
 

@@ -16,7 +16,7 @@ import msgspec
 from events.chain import Chain
 from events.errors import EventFormatError
 from events.event import Event, decode_event
-from events.json_codec import JsonObject, JsonValue, encode
+from events.json_codec import JsonObject, JsonValue, decode, encode
 from events.run import Emission, RunOutcome, RunRequest
 from listener_runtime.call_trace import TracedCall, TracedHost
 from listener_runtime.host_calls import HostCalls
@@ -101,6 +101,9 @@ def _request(definition: Definition, code: str, event: Event) -> RunRequest:
 
 def _as_json(outcome: RunOutcome, calls: list[TracedCall], *, matches: bool) -> str:
     whole = cast("JsonObject", msgspec.to_builtins(outcome))
+    whole["state"] = {
+        write.key: None if write.value is None else decode(write.value) for write in outcome.state
+    }
     whole["calls"] = cast("JsonValue", msgspec.to_builtins(calls))
     whole["matches"] = matches
     return encode(whole).decode()
@@ -124,6 +127,9 @@ def _lines(outcome: RunOutcome, calls: list[TracedCall], *, matches: bool) -> li
         lines.append(f"emits    {emission.type}{key} {_shown(emission.data)}{_when(emission)}")
     lines += [f"cancels  {name}" for name in outcome.cancelled]
     lines += [f"pushes   {push.channel} {_shown(push.data)}" for push in outcome.pushes]
+    for write in outcome.state:
+        shown = "deleted" if write.value is None else _shown(decode(write.value))
+        lines.append(f"state    {write.key} {shown}")
     for line in outcome.logs:
         fields = f" {_shown(line.fields)}" if line.fields else ""
         lines.append(f"log      {line.level}: {line.message}{fields}")

@@ -10,7 +10,18 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
-__all__ = ["Collection", "Database", "Event", "G", "Http", "Log", "Response", "Schedule", "Secrets"]
+__all__ = [
+    "Collection",
+    "Database",
+    "Event",
+    "G",
+    "Http",
+    "Log",
+    "Response",
+    "Schedule",
+    "Secrets",
+    "State",
+]
 
 Json: TypeAlias = Any
 _First = TypeVar("_First")
@@ -242,6 +253,26 @@ class Schedule(Protocol):
         ...
 
 
+class State(Protocol):
+    """The listener's own small state: JSON by key, kept if the run ends well."""
+
+    async def get(self, key: str, default: Json = None) -> Json:
+        """The value of a key, or the default."""
+        ...
+
+    async def set(self, key: str, value: Json) -> None:
+        """Set the value of a key."""
+        ...
+
+    async def delete(self, key: str) -> bool:
+        """Delete a key; returns whether it was there."""
+        ...
+
+    async def list(self, prefix: str = "") -> list[str]:
+        """The keys that begin with a text, sorted."""
+        ...
+
+
 class Secrets(Protocol):
     """Texts of `[secrets]`."""
 
@@ -260,6 +291,7 @@ class G(Protocol):
     event_chain: dict[str, Json]
     http: Http
     log: Log
+    kv: State
     schedule: Schedule
     secrets: Secrets
 

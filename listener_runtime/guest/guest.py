@@ -51,6 +51,7 @@ class G:
         self.attempt = options["attempt"]
         self.http = Http()
         self.log = Log()
+        self.kv = State()
         self.schedule = Schedule(self)
         self.secrets = Secrets(options["secrets"])
 
@@ -151,6 +152,28 @@ def _epoch_ms(when):
             "seconds since 1970"
         )
     return round(when * 1_000)
+
+
+class State:
+    """The listener's own small state: JSON by key, kept if the run ends well."""
+
+    __slots__ = ()
+
+    async def get(self, key, default=None):
+        """The value of a key, or the default."""
+        return (await _runner.call("kv.get", {"key": key})).get("value", default)
+
+    async def set(self, key, value):
+        """Set the value of a key."""
+        await _runner.call("kv.set", {"key": key, "value": value})
+
+    async def delete(self, key):
+        """Delete a key; returns whether it was there."""
+        return (await _runner.call("kv.delete", {"key": key}))["deleted"]
+
+    async def list(self, prefix=""):
+        """The keys that begin with a text, sorted."""
+        return (await _runner.call("kv.list", {"prefix": prefix}))["keys"]
 
 
 class Log:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from events.run import Emission, PushMessage
+from events.run import Emission, PushMessage, StateWrite
 from listener_runtime.pool import SandboxPool
-from tests.listener_runtime.sandbox_runs import result, run
+from tests.listener_runtime.sandbox_runs import request, result, run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -133,6 +135,8 @@ async def main(event, g):
         ("def main(event, g): g.schedule.at(None, 'custom.x')", "expected a datetime"),
         ("def main(event, g): g.schedule.at(1, 'custom.x', name=' ')", "found the name"),
         ("def main(event, g): g.schedule.at(1, 'system.x')", "expected custom.<name>"),
+        ("async def main(event, g): await g.kv.set('', 1)", "expected 1 to 200"),
+        ("async def main(event, g): await g.kv.set('a', object())", "cannot hold"),
         ("def main(event, g): g.push('', 1)", "expected a name"),
         ("def main(event, g): return g.secrets['NONE']", "API_KEY"),
         ("async def main(event, g): await g.db('nowhere').fetch('select 1')", "nowhere"),
@@ -146,6 +150,36 @@ async def test_what_is_wrong_is_said(pool: SandboxPool, code: str, said: str) ->
     outcome = await run(pool, code)
     assert outcome.status == "failed"
     assert said in str(outcome.error)
+
+
+async def test_state_is_read_and_written_and_leaves_a_run_that_ends_well(
+    pool: SandboxPool,
+) -> None:
+    code = """
+    async def main(event, g):
+        before = [await g.kv.get("a"), await g.kv.get("no", "default"), await g.kv.list()]
+        await g.kv.set("b", {"n": [1, None]})
+        await g.kv.set("null", None)
+        gone = [await g.kv.delete("a"), await g.kv.delete("a")]
+        after = [await g.kv.get("b"), await g.kv.get("null", 1), await g.kv.list("b")]
+        if event:
+            raise ValueError("no")
+        return [before, gone, after]
+    """
+    state = {"a": b"7"}
+    outcome = await pool.run(replace(request(code), state=state))
+    assert outcome.result == [
+        [7, "default", ["a"]],
+        [True, False],
+        [{"n": [1, None]}, None, ["b"]],
+    ]
+    assert set(outcome.state) == {
+        StateWrite("b", b'{"n":[1,null]}'),
+        StateWrite("null", b"null"),
+        StateWrite("a", None),
+    }
+    failed = await pool.run(replace(request(code, {"fail": True}), state=state))
+    assert (failed.status, failed.state) == ("failed", ())
 
 
 async def test_time_passes_for_asyncio(pool: SandboxPool) -> None:

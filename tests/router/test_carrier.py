@@ -7,10 +7,11 @@ import pytest
 from events.cluster import Cluster
 from events.event import decode_event
 from events.json_codec import JsonObject, decode_object
-from events.run import Emission, LogLine, PushMessage, RunOutcome, RunRequest
+from events.run import Emission, LogLine, PushMessage, RunOutcome, RunRequest, StateWrite
 from router.carrier import Carrier
 from router.definition import Definition, Emit, ListenerCode, Retry
 from router.delivery import Delivery, OutgoingRecord
+from router.state_table import StateTable
 
 pytestmark = pytest.mark.anyio
 
@@ -30,12 +31,17 @@ class Answers:
 
 async def carried(definition: Definition, outcome: RunOutcome) -> list[OutgoingRecord]:
     cluster = Cluster("127.0.0.1:1")
-    carrier = Carrier(cluster, Answers(outcome))
+    carrier = Carrier(cluster, Answers(outcome), StateTable())
     delivery = Delivery(definition, decode_event(EVENT), None, "t", 0, 0)
     left: list[OutgoingRecord] = []
     finished: list[bool] = []
 
-    def settle(_delivery: Delivery, records: list[OutgoingRecord], done: bool) -> None:
+    def settle(
+        _delivery: Delivery,
+        records: list[OutgoingRecord],
+        done: bool,
+        _writes: tuple[StateWrite, ...],
+    ) -> None:
         left.extend(records)
         finished.append(done)
 
@@ -50,7 +56,7 @@ def listener() -> Definition:
 
 
 def of_topic(records: list[OutgoingRecord], topic: str) -> list[JsonObject]:
-    return [decode_object(record.value) for record in records if record.topic == topic]
+    return [decode_object(record.value or b"") for record in records if record.topic == topic]
 
 
 @pytest.mark.parametrize(
@@ -92,4 +98,4 @@ async def test_a_template_that_takes_what_cannot_be_written_is_a_failed_run() ->
 async def test_a_dead_letter_holds_its_event_to_the_last_byte() -> None:
     left = await carried(listener(), RunOutcome("failed", 1.0, "no"))
     (letter,) = [record.value for record in left if record.topic == "rowcast.dead"]
-    assert EVENT in letter
+    assert EVENT in (letter or b"")
