@@ -11,5 +11,6 @@ Errors:
     SandboxError(Exception)
     ├── FrameError      bytes on the pipe that are no frame of the protocol; the process is killed
     ├── ImageError      the sandbox image is missing, damaged or cannot be built
+    ├── WheelError      a file that is no wheel, or none that is let into an image
     └── HostCallError   a host call that is refused or failed; the guest sees its message
 """

@@ -13,5 +13,9 @@ class ImageError(SandboxError):
     """The sandbox image is missing, damaged or cannot be built."""
 
 
+class WheelError(SandboxError):
+    """A file that is no wheel, or none that is let into an image."""
+
+
 class HostCallError(SandboxError):
     """A host call that is refused or failed; its message is what the guest sees."""

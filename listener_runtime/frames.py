@@ -91,9 +91,13 @@ class Ending(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process is ready; `heap_bytes` is the size of its pristine memory."""
+    """A process is ready; `heap_bytes` is the size of its pristine memory.
+
+    `not_imported` says which modules of its packages could not be imported, and why.
+    """
 
     heap_bytes: int
+    not_imported: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ class Said:
 
 class _StartedBody(msgspec.Struct, frozen=True):
     heap_bytes: int
+    not_imported: dict[str, str] = {}
 
 
 _messages = msgspec.json.Decoder(GuestMessage)
@@ -182,7 +187,8 @@ def decode_frame(payload: bytes) -> Started | Said:
                 head, _, rest = body.partition(b"\n")
                 return Said(_lines(rest), len(body), _endings.decode(head))
             case b"S":
-                return Started(_starts.decode(body).heap_bytes)
+                started = _starts.decode(body)
+                return Started(started.heap_bytes, started.not_imported)
             case _:
                 raise FrameError(f"found a frame of kind {kind!r}, expected S, G or D")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

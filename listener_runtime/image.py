@@ -3,12 +3,13 @@
     python -m listener_runtime.image PYODIDE_FOLDER IMAGE_FOLDER
 
 The image is Pyodide's four files, the programs in guest/ and the snapshot of an interpreter that
-has already imported what listeners use. It must be made by the same Deno and Pyodide that run it.
-It is put in place whole or not at all.
+has already imported what listeners use. It must be made by the same Deno and Pyodide that run it;
+its fingerprint says of which, and of which guest/. It is put in place whole or not at all.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,10 @@ from listener_runtime.sandbox_command import ENVIRONMENT, sandbox_command
 
 SNAPSHOT: Final = "snapshot.bin"
 PROGRAM: Final = "main.mjs"
+PACKAGES: Final = "packages.bin"
+"""Third-party packages, see guest/packages.mjs; empty in the standard image."""
+
+FINGERPRINT: Final = "fingerprint.txt"
 _PYODIDE_FILES: Final = (
     "pyodide.mjs",
     "pyodide.asm.mjs",
@@ -47,9 +52,28 @@ def make_image(deno: Path, pyodide: Path, image: Path) -> None:
         shutil.copytree(_GUEST, new, ignore=shutil.ignore_patterns("__pycache__"))
         for name in _PYODIDE_FILES:
             shutil.copyfile(pyodide / name, new / name)
+        fingerprint = _fingerprint(deno, new)
         (new / SNAPSHOT).write_bytes(_snapshot(deno, new))
+        (new / PACKAGES).touch()
+        (new / FINGERPRINT).write_text(fingerprint)
         shutil.rmtree(image, ignore_errors=True)
         new.rename(image)
+
+
+def read_fingerprint(image: Path) -> str | None:
+    """What an image was made of, in a word; None for an image that does not say."""
+    try:
+        return (image / FINGERPRINT).read_text()
+    except OSError:
+        return None
+
+
+def _fingerprint(deno: Path, folder: Path) -> str:
+    version = subprocess.run((str(deno), "--version"), capture_output=True, check=False, env={})
+    made_of = hashlib.sha256(version.stdout)
+    for file in sorted(folder.iterdir()):
+        made_of.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return made_of.hexdigest()
 
 
 def _snapshot(deno: Path, folder: Path) -> bytes:

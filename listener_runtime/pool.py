@@ -3,7 +3,8 @@
 A process is a spare until it is given to a tenant, and then that tenant's for good. Runs wait in
 one queue a listener (waiting_runs.py); none may hold more than half of the processes, so that one
 that never ends holds up nobody but itself. A process that was killed is replaced at once by a
-spare, and a new spare is started behind it.
+spare, and a new spare is started behind it. A tenant with packages has an image of its own, of
+which there are no spares: its processes are started for it and are nobody else's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from events.run import RunOutcome, RunRequest
 from listener_runtime.errors import ImageError
@@ -23,6 +25,7 @@ from listener_runtime.redaction import Redaction
 from listener_runtime.sandbox_process import STANDARD_MEMORY_MB, SandboxProcess, memory_cost_mb
 from listener_runtime.sandbox_run import Host, run_in
 from listener_runtime.settings import HostSettings, PoolSettings
+from listener_runtime.tenant_images import TenantImages
 from listener_runtime.waiting_runs import WaitingRun, WaitingRuns
 
 _log = logging.getLogger(__name__)
@@ -32,6 +35,14 @@ _GROWN_BYTES: Final = 64 * 1024 * 1024
 
 _START_BACKOFF_S: Final = 1.0
 _LOOK_EVERY_S: Final = 5.0
+
+
+class _Start(NamedTuple):
+    """A process that is being started; `tenant` is set where the image is that tenant's own."""
+
+    memory_mb: int
+    image: Path
+    tenant: str | None
 
 
 class SandboxPool:
@@ -47,12 +58,13 @@ class SandboxPool:
                 "run `make install`"
             )
         self._settings = settings
+        self._images = TenantImages(settings.image, settings.images)
         self._host: Host = calls or HostCalls(host)
         self._secrets = dict(host.secrets)
         self._redaction = Redaction(host.secrets.values())
         self._idle: list[SandboxProcess] = []
         self._busy: set[SandboxProcess] = set()
-        self._starting: dict[asyncio.Task[None], int] = {}
+        self._starting: dict[asyncio.Task[None], _Start] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = WaitingRuns(max(1, settings.processes_max // 2))
         self._start_error: ImageError | None = None
@@ -112,7 +124,7 @@ class SandboxPool:
         if self._count >= self._settings.processes_max:
             return False
         sizes = [process.memory_cost_mb for process in (*self._idle, *self._busy)]
-        sizes += [memory_cost_mb(size_mb) for size_mb in self._starting.values()]
+        sizes += [memory_cost_mb(one.memory_mb) for one in self._starting.values()]
         # One alone is always allowed: else a run that asks for much would wait for ever.
         return (
             not sizes or sum(sizes) + memory_cost_mb(memory_mb) <= self._settings.memory_budget_mb
@@ -123,6 +135,7 @@ class SandboxPool:
         if self._closed:
             return
         self._idle = [process for process in self._idle if process.is_alive]
+        self._end_outdated()
         for first in self._waiting.in_turn():
             process = self._fitting(first)
             if process is not None:
@@ -134,17 +147,28 @@ class SandboxPool:
 
     def _fitting(self, run: WaitingRun) -> SandboxProcess | None:
         """An idle process for a run: best one that is warm for it, a spare only if need be."""
-        request = run.request
+        tenant = run.request.tenant
+        image = self._images.image_of(tenant)
         fitting = [
             process
             for process in self._idle
-            if process.memory_mb >= run.memory_mb and process.tenant in (None, request.tenant)
+            if process.memory_mb >= run.memory_mb
+            and process.tenant in (None, tenant)
+            and process.image == image
         ]
         return min(
             fitting,
             key=lambda one: (one.warm_for != run.warm_key, one.tenant is None, one.memory_mb),
             default=None,
         )
+
+    def _end_outdated(self) -> None:
+        """End idle processes of tenants whose packages are others by now."""
+        for process in list(self._idle):
+            tenant = process.tenant
+            if tenant is not None and process.image != self._images.image_of(tenant):
+                self._idle.remove(process)
+                self._begin(process.kill())
 
     async def _carry(self, process: SandboxProcess, runs: list[WaitingRun]) -> None:
         process.tenant = runs[0].request.tenant
@@ -190,19 +214,25 @@ class SandboxPool:
         """Start what is missing: for those who wait, then spares behind those in use."""
         if self._closed:
             return
-        unclaimed = sorted(self._starting.values())
-        for memory_mb in self._waiting.wanted_memory():
-            claimed = next((mb for mb in unclaimed if mb >= memory_mb), None)
+        unclaimed = sorted(self._starting.values(), key=lambda start: start.memory_mb)
+        for run in self._waiting.could_begin():
+            wanted = self._wanted(run)
+            claimed = next((start for start in unclaimed if _serves(start, wanted)), None)
             if claimed is not None:
                 unclaimed.remove(claimed)
-            elif self._has_room(memory_mb) or self._evict(memory_mb):
-                self._start_process(memory_mb)
-        spares = len(unclaimed) + sum(process.tenant is None for process in self._idle)
+            elif self._has_room(wanted.memory_mb) or self._evict(wanted.memory_mb):
+                self._start_process(wanted)
+        spares = sum(one.tenant is None for one in (*unclaimed, *self._idle))
         while self._has_room(STANDARD_MEMORY_MB) and (
             self._count < self._settings.processes or spares < 1
         ):
-            self._start_process(STANDARD_MEMORY_MB)
+            self._start_process(_Start(STANDARD_MEMORY_MB, self._settings.image, None))
             spares += 1
+
+    def _wanted(self, run: WaitingRun) -> _Start:
+        tenant = run.request.tenant
+        image = self._images.image_of(tenant)
+        return _Start(run.memory_mb, image, tenant if self._images.is_own(image) else None)
 
     def _evict(self, memory_mb: int) -> bool:
         """Make room by ending idle processes, which fit none of those who wait."""
@@ -222,28 +252,35 @@ class SandboxPool:
                 self._idle.remove(process)
                 self._begin(process.kill())
 
-    def _start_process(self, memory_mb: int) -> None:
-        task = asyncio.create_task(self._start_one(memory_mb))
-        self._starting[task] = memory_mb
+    def _start_process(self, start: _Start) -> None:
+        task = asyncio.create_task(self._start_one(start))
+        self._starting[task] = start
         task.add_done_callback(self._started)
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starting.pop(task, None)
         self._serve()
 
-    async def _start_one(self, memory_mb: int) -> None:
+    async def _start_one(self, start: _Start) -> None:
         try:
-            process = await SandboxProcess.start(self._settings, memory_mb)
+            process = await SandboxProcess.start(self._settings.deno, start.image, start.memory_mb)
         except ImageError as error:
             _log.error("%s", error)
-            self._start_error = error
-            if not self._idle and not self._busy:
+            others = (*self._idle, *self._busy)
+            if start.tenant is None:
+                self._start_error = error
+            else:
+                others = tuple(one for one in others if one.tenant == start.tenant)
+            if not others:
                 # Nobody waits for ever for a process that cannot be started.
-                self._waiting.refuse(f"no sandbox process could be started: {error}")
+                refusal = f"no sandbox process could be started: {error}"
+                self._waiting.refuse(refusal, start.tenant)
             if not self._closed:
                 await asyncio.sleep(_START_BACKOFF_S)
             return
-        self._start_error = None
+        process.tenant = start.tenant
+        if start.tenant is None:
+            self._start_error = None
         if self._closed:
             await process.kill()
             return
@@ -253,3 +290,7 @@ class SandboxPool:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _serves(start: _Start, wanted: _Start) -> bool:
+    return start.memory_mb >= wanted.memory_mb and start.image == wanted.image

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from pathlib import Path
 from typing import Final
 
 from listener_runtime.errors import FrameError, ImageError
 from listener_runtime.frames import LENGTH_BYTES, Said, Started, decode_frame, decode_length
 from listener_runtime.image import PROGRAM
 from listener_runtime.sandbox_command import ENVIRONMENT, confined_command
-from listener_runtime.settings import PoolSettings
 
 _START_LIMIT_S: Final = 60.0
 PROCESS_MB: Final = 220
@@ -40,7 +40,7 @@ class ProcessEndedError(Exception):
 class SandboxProcess:
     """A process that is ready for runs. `memory_mb` is the most that its guest may ever use."""
 
-    def __init__(self, process: asyncio.subprocess.Process, memory_mb: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, memory_mb: int, image: Path) -> None:
         if process.stdin is None or process.stdout is None or process.stderr is None:
             raise ValueError("expected a process with pipes")
         self._process = process
@@ -49,6 +49,8 @@ class SandboxProcess:
         self._stderr = b""
         self._reading_stderr = asyncio.create_task(self._keep_stderr(process.stderr))
         self.memory_mb = memory_mb
+        self.image = image
+        self.not_imported: dict[str, str] = {}
         self.tenant: str | None = None
         self.warm_for: tuple[str, str] | None = None
         self.pristine_bytes = 0
@@ -56,15 +58,15 @@ class SandboxProcess:
         self.idle_since_s = 0.0
 
     @classmethod
-    async def start(cls, settings: PoolSettings, memory_mb: int) -> SandboxProcess:
-        """Start one and wait until it is restored (a third of a second).
+    async def start(cls, deno: Path, image: Path, memory_mb: int) -> SandboxProcess:
+        """Start one and wait until it is restored (a third of a second, and what packages take).
 
         Raises ImageError where it does not get ready.
         """
         # Deno loads what is linked only from where it really is.
-        program = (settings.image / PROGRAM).resolve()
+        program = (image / PROGRAM).resolve()
         process = await asyncio.create_subprocess_exec(
-            *confined_command(settings.deno, program, memory_mb),
+            *confined_command(deno, program, memory_mb),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -73,20 +75,23 @@ class SandboxProcess:
             limit=_STREAM_LIMIT_BYTES,
             start_new_session=True,
         )
-        sandbox = cls(process, memory_mb)
+        sandbox = cls(process, memory_mb, image)
         try:
             async with asyncio.timeout(_START_LIMIT_S):
-                sandbox.pristine_bytes = sandbox.heap_bytes = await sandbox._started()
+                started = await sandbox._started()
         except (ProcessEndedError, FrameError, TimeoutError) as error:
             await sandbox.kill()
             reason = error if str(error) else "it did not get ready"
             raise ImageError(
-                f"a sandbox process of {settings.image} did not start: {reason}. Build the image "
-                "again: rm -rf build/sandbox build/stamps/sandbox; make install"
+                f"a sandbox process of {image} did not start: {reason}. Build the image again: "
+                "rm -rf build/sandbox build/stamps/sandbox; make install; an image with packages: "
+                "rowcast packages rebuild"
             ) from error
         except BaseException:
             await sandbox.kill()
             raise
+        sandbox.pristine_bytes = sandbox.heap_bytes = started.heap_bytes
+        sandbox.not_imported = started.not_imported
         return sandbox
 
     @property
@@ -128,12 +133,11 @@ class SandboxProcess:
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await self._reading_stderr
 
-    async def _started(self) -> int:
-        """Bytes of its memory, once it is ready."""
+    async def _started(self) -> Started:
         first = await self.receive()
         if not isinstance(first, Started):
             raise FrameError("found a run's frame before the process was ready")
-        return first.heap_bytes
+        return first
 
     async def _how_it_ended(self) -> str:
         status = await self._process.wait()

@@ -46,7 +46,9 @@ class PoolSettings:
 
     `image` is the folder that `python -m listener_runtime.image` makes, `deno` the program;
     `processes` are kept ready, `processes_max` is how many there may be under load, as long as
-    they come to `memory_budget_mb` at most; one that nobody needed for `idle_s` is ended.
+    they come to `memory_budget_mb` at most; one that nobody needed for `idle_s` is ended. `images`
+    is the folder of the images with tenants' packages (tenant_images.py), `image` that of all
+    other tenants.
     """
 
     image: Path
@@ -55,3 +57,4 @@ class PoolSettings:
     processes_max: int = 6
     memory_budget_mb: int = 4_096
     idle_s: float = 30.0
+    images: Path | None = None

@@ -115,19 +115,18 @@ class WaitingRuns:
         if self._under_way[name] <= 0:
             del self._under_way[name]
 
-    def wanted_memory(self) -> list[int]:
-        """Sizes of the processes that those who wait could use at once, were they there."""
+    def could_begin(self) -> list[WaitingRun]:
+        """Those who could begin at once, were processes there for them."""
         return [
-            run.memory_mb
+            run
             for name, queue in self._queues.items()
             for run in list(queue)[: max(0, self._share - self._under_way[name])]
         ]
 
-    def refuse(self, error: str) -> None:
-        """Give all that wait the same failure."""
-        queues, self._queues = self._queues, {}
-        for queue in queues.values():
-            for run in queue:
+    def refuse(self, error: str, tenant: str | None = None) -> None:
+        """Give all that wait the same failure, or all of one tenant."""
+        for name in [one for one in self._queues if tenant in (None, one[0])]:
+            for run in self._queues.pop(name):
                 run.settle(RunOutcome("failed", 0.0, error))
 
     def _drop_if_empty(self, name: tuple[str, str]) -> None:

@@ -9,5 +9,6 @@ Errors:
     RowcastError(Exception)
     ├── ConfigurationError  rowcast.toml or an environment variable is not as expected
     ├── NotRunningError     a command needs an installation that runs
-    └── StartError          the installation, or a service of it, cannot start
+    ├── StartError          the installation, or a service of it, cannot start
+    └── PackageError        a third-party package that cannot be added, or is another by now
 """

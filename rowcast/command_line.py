@@ -15,9 +15,10 @@ import click
 from cdc.errors import CaptureError, FencedError
 from events.errors import EventsError
 from infra.errors import InfraError
+from listener_runtime.errors import ImageError, WheelError
 from push.token import Role
 from router.errors import RouterError
-from rowcast import definition_files, inspection, listener_test, service
+from rowcast import definition_files, inspection, listener_test, packages, service
 from rowcast.doctor import examine
 from rowcast.emission import emit_event
 from rowcast.errors import NotRunningError, RowcastError
@@ -30,7 +31,10 @@ from rowcast.up import up as start_everything
 
 _Result = TypeVar("_Result")
 _EXIT_MENDABLE = 2
-_MENDABLE = (RowcastError, InfraError, CaptureError, RouterError, EventsError)
+_MENDABLE = (
+    *(RowcastError, InfraError, CaptureError, RouterError, EventsError),
+    *(ImageError, WheelError),
+)
 
 _folder_option = click.option(
     "--dir",
@@ -39,6 +43,9 @@ _folder_option = click.option(
     default=DEFAULT_FOLDER,
     show_default=True,
     help="Folder of the installation.",
+)
+_tenant_option = click.option(
+    "--tenant", default="default", show_default=True, help="Whose listeners may import them."
 )
 
 
@@ -275,6 +282,55 @@ def dead(folder: Path, listener: str | None, count: int, as_json: bool) -> None:
 def token(folder: Path, role: Role, subject: str, expires: str, claims: str) -> None:
     """Make a token for the HTTP service."""
     click.echo(token_text(open_installation(folder), role, subject, expires, claims))
+
+
+@main.group("packages")
+def packages_group() -> None:
+    """Third-party packages that listeners import."""
+
+
+@packages_group.command("add")
+@_folder_option
+@_tenant_option
+@click.option(
+    "--find-links",
+    "links",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with more wheels.",
+)
+@click.argument("wanted", nargs=-1, required=True, metavar="NAME[==VERSION]|FILE.whl...")
+def add_packages(
+    folder: Path, tenant: str, links: tuple[Path, ...], wanted: tuple[str, ...]
+) -> None:
+    """Add packages and what they require, and build the tenant's image."""
+    installation = open_installation(folder)
+    _run(packages.add_packages(installation, tenant, wanted, links, click.echo))
+
+
+@packages_group.command("list")
+@_folder_option
+@click.option("--tenant", help="Only of this tenant.")
+def list_packages(folder: Path, tenant: str | None) -> None:
+    """Show which packages there are, with versions and hashes."""
+    click.echo(packages.packages_text(open_installation(folder), tenant))
+
+
+@packages_group.command("remove")
+@_folder_option
+@_tenant_option
+@click.argument("names", nargs=-1, required=True)
+def remove_packages(folder: Path, tenant: str, names: tuple[str, ...]) -> None:
+    """Remove packages and what only they required."""
+    _run(packages.remove_packages(open_installation(folder), tenant, names, click.echo))
+
+
+@packages_group.command("rebuild")
+@_folder_option
+@click.option("--tenant", "tenants", multiple=True, help="Only of this tenant.")
+def rebuild_packages(folder: Path, tenants: tuple[str, ...]) -> None:
+    """Build tenants' images again from the locked wheels, checking their hashes."""
+    _run(packages.rebuild_images(open_installation(folder), tenants, click.echo))
 
 
 def _run(work: Coroutine[object, object, _Result]) -> _Result:

@@ -15,6 +15,8 @@ from infra.errors import InfraError
 from listener_runtime.confinement_report import confinement_report
 from listener_runtime.pool import SandboxPool
 from rowcast.installation import Installation
+from rowcast.package_lock import locked_tenants
+from rowcast.packages import image_trouble
 from rowcast.service import pool_settings
 from rowcast.status import read_status, with_truth
 
@@ -32,6 +34,7 @@ async def examine(installation: Installation) -> list[Finding]:
         else:
             findings += await examine_mongo(installation.mongo_source(name))
     findings.append(await _sandbox(installation))
+    findings += _packages(installation)
     findings += await _confinement()
     return findings
 
@@ -110,6 +113,22 @@ async def _sandbox(installation: Installation) -> Finding:
         return _ok("sandbox", f"ran a listener in {outcome.duration_ms:.1f} ms")
     found = f"{outcome.status}: {outcome.error}"
     return _error("sandbox", found, "a listener to run", "rm -rf build/sandbox; make install")
+
+
+def _packages(installation: Installation) -> list[Finding]:
+    findings: list[Finding] = []
+    for tenant in locked_tenants(installation.folder):
+        subject = f"packages of tenant {tenant}"
+        try:
+            trouble = image_trouble(installation, tenant)
+        except InfraError:
+            continue  # the sandbox's own image is missing, which is said already
+        if trouble is None:
+            findings.append(_ok(subject, "their image is in place"))
+        else:
+            mend = f"rowcast packages rebuild --tenant {tenant}"
+            findings.append(_error(subject, trouble, "an image of this version", mend))
+    return findings
 
 
 async def _confinement() -> list[Finding]:

@@ -15,3 +15,7 @@ class NotRunningError(RowcastError):
 
 class StartError(RowcastError):
     """The installation, or a service of it, cannot start."""
+
+
+class PackageError(RowcastError):
+    """A third-party package that cannot be added, or is not what was added."""

@@ -3,6 +3,8 @@
 DIR/rowcast.toml    written once with what `up` starts from, then the user's
 DIR/secrets.json    passwords and the token secret made for it; its owner's eyes only
 DIR/status.json     what runs, written by the supervisor
+DIR/packages        tenants' third-party packages: locks and wheels
+DIR/images          the sandbox images made of them
 DIR/kafka, postgres, mongo, logs
 """
 
@@ -79,6 +81,11 @@ class Installation:
     def logs(self) -> Path:
         """Folder of the processes' logs."""
         return self.folder / "logs"
+
+    @property
+    def images(self) -> Path:
+        """Folder of the sandbox images of tenants with packages."""
+        return self.folder / "images"
 
     @property
     def status_file(self) -> Path:

@@ -88,6 +88,7 @@ def pool_settings(installation: Installation, processes: int | None = None) -> P
         processes=processes or listeners.processes,
         processes_max=processes or listeners.processes_max,
         memory_budget_mb=listeners.memory_budget_mb,
+        images=installation.images,
     )
 
 

@@ -9,6 +9,7 @@ import { Deno } from "./prelude.mjs";
 import { loadInterpreter } from "./interpreter.mjs";
 import runnerSource from "./runner.py" with { type: "text" };
 import guestSource from "./guest.py" with { type: "text" };
+import packagesSource from "./packages.py" with { type: "text" };
 
 const HIDDEN = new Set([
   "_pyodide_core", "_ctypes", "_testcapi", "_testinternalcapi", "_testlimitedcapi", "_testclinic",
@@ -40,6 +41,7 @@ pyodide.runPython(PREPARE, { globals: space });
 const define = space.get("_define");
 define("_runner", runnerSource);
 define("_guest", guestSource);
+define("_packages", packagesSource);
 // What editors import for its types is the real thing here.
 define("rowcast_guest", "from _guest import *\nfrom typing import Any as Event\n");
 define.destroy();

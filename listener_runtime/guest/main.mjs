@@ -14,6 +14,7 @@ import "./prelude.mjs";
 import { Deno } from "./prelude.mjs";
 import { heapLimit, loadInterpreter } from "./interpreter.mjs";
 import { nextFrame, nextFrameWithin, send, settleReading } from "./pipe.mjs";
+import { installPackages, refuseNativeCode } from "./packages.mjs";
 import { sealFiles } from "./filesystem.mjs";
 import { scrubRealm } from "./realm.mjs";
 import snapshot from "./snapshot.bin" with { type: "bytes" };
@@ -48,14 +49,27 @@ pyodide.setStdout({ write: capture });
 pyodide.setStderr({ write: capture });
 pyodide.setStdin({ stdin: () => null });
 
+const packages = pyodide.pyimport("_packages");
+const load = packages.load.copy();
+packages.destroy();
 const runner = pyodide.pyimport("_runner");
 runner.seal();
 const start = runner.start.copy();
 const answer = runner.answer.copy();
 const wake = runner.wake.copy();
 runner.destroy();
+const modules = installPackages(module);
 const resetFiles = sealFiles(module);
 scrubRealm();
+
+// A package's own code runs only now that every way out is closed; what it prints and leaves in
+// files is no run's.
+const notImported = load(modules ?? "[]");
+load.destroy();
+resetFiles();
+output = [];
+outputBytes = outputLost = 0;
+refuseNativeCode(module);
 
 const base = module.HEAPU8.slice();
 const stack = module.stackSave();
@@ -130,7 +144,8 @@ async function run(frame) {
   return true;
 }
 
-send(`S${JSON.stringify({ heap_bytes: base.length, took_ms: now() })}`);
+const started = { heap_bytes: base.length, took_ms: now(), not_imported: JSON.parse(notImported) };
+send(`S${JSON.stringify(started)}`);
 try {
   for (;;) {
     const frame = await next(-1);

@@ -73,7 +73,7 @@ def test_the_end_of_a_run_bears_what_only_the_process_knows() -> None:
 
 
 def test_a_start_tells_the_size_of_memory() -> None:
-    assert decode_frame(b'S{"heap_bytes":31457280,"took_ms":1.5}') == Started(31_457_280)
+    assert decode_frame(b'S{"heap_bytes":31457280,"took_ms":1.5}') == Started(31_457_280, {})
 
 
 @pytest.mark.parametrize("length", [0, MAX_FRAME_BYTES + 1, 2**32 - 1])
