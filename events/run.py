@@ -19,7 +19,7 @@ class RunRequest:
 
     `event` is the event's JSON as it stands on Kafka; `event_id` and `chain` are for host calls
     that carry them on (Idempotency-Key, logical message); `memory_mb` caps the guest's heap;
-    `state` is what g.kv reads, JSON by key.
+    `state` is what g.kv reads, JSON by key; `modules` are names and code that the listener imports.
     """
 
     run_id: str
@@ -34,6 +34,7 @@ class RunRequest:
     memory_mb: int = 256
     reuse: bool = False
     state: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    modules: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

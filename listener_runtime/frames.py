@@ -128,7 +128,9 @@ class RunHead(msgspec.Struct, frozen=True):
 
 
 class BatchHead(msgspec.Struct, frozen=True):
-    """What a process is told of a frame of runs; `keep` leaves memory as the runs leave it."""
+    """What a process is told of a frame of runs; `keep` leaves memory as the runs leave it;
+    `modules` are the code of those that the listener may import.
+    """
 
     listener: str
     events_bytes: int
@@ -136,6 +138,7 @@ class BatchHead(msgspec.Struct, frozen=True):
     secrets: dict[str, str]
     runs: tuple[RunHead, ...]
     keep: bool = False
+    modules: dict[str, str] = {}
 
 
 def run_frame(
@@ -146,11 +149,12 @@ def run_frame(
     memory_mb: int,
     secrets: dict[str, str],
     keep: bool,
+    modules: dict[str, str] | None = None,
 ) -> bytes:
     """Start runs of one listener, each with its event's JSON."""
     events = b"[" + b",".join(event for _, event in runs) + b"]"
     heads = tuple(head for head, _ in runs)
-    head = BatchHead(listener, len(events), memory_mb, secrets, heads, keep)
+    head = BatchHead(listener, len(events), memory_mb, secrets, heads, keep, modules or {})
     return _frame(b"R" + msgspec.json.encode(head) + b"\n" + events + code.encode())
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import signal
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from listener_runtime.errors import FrameError, ImageError
 from listener_runtime.frames import LENGTH_BYTES, Said, Started, decode_frame, decode_length
@@ -37,6 +37,10 @@ class ProcessEndedError(Exception):
     """The process ended by itself; the message says how."""
 
 
+WarmKey: TypeAlias = "tuple[str, str, tuple[tuple[str, str], ...]]"
+"""A listener, its code and its modules."""
+
+
 class SandboxProcess:
     """A process that is ready for runs. `memory_mb` is the most that its guest may ever use."""
 
@@ -52,7 +56,7 @@ class SandboxProcess:
         self.image = image
         self.not_imported: dict[str, str] = {}
         self.tenant: str | None = None
-        self.warm_for: tuple[str, str] | None = None
+        self.warm_for: WarmKey | None = None
         self.pristine_bytes = 0
         self.heap_bytes = 0
         self.idle_since_s = 0.0

@@ -237,4 +237,5 @@ def _frame(requests: Sequence[RunRequest], secrets: dict[str, str]) -> bytes:
         memory_mb=first.memory_mb,
         secrets=secrets,
         keep=first.reuse,
+        modules=dict(first.modules),
     )

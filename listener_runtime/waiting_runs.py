@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from events.run import RunOutcome, RunRequest
-from listener_runtime.sandbox_process import STANDARD_MEMORY_MB
+from listener_runtime.sandbox_process import STANDARD_MEMORY_MB, WarmKey
 
 MAX_BATCH: Final = 64
 _MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -40,9 +40,10 @@ class WaitingRun:
         return size_mb
 
     @property
-    def warm_key(self) -> tuple[str, str] | None:
+    def warm_key(self) -> WarmKey | None:
         """What a process must be warm for to be of use; None where it must be pristine."""
-        return (self.request.listener, self.request.code) if self.request.reuse else None
+        one = self.request
+        return (one.listener, one.code, one.modules) if one.reuse else None
 
     def alone(self) -> WaitingRun:
         """The same run, for the same waiter, not to be put into a frame with others."""
@@ -137,8 +138,15 @@ class WaitingRuns:
 def _is_alike(first: WaitingRun, other: WaitingRun) -> bool:
     """Whether two runs of a listener are of the same version of it."""
     one, two = first.request, other.request
-    return not other.is_alone and (one.code, one.timeout_s, one.memory_mb, one.reuse) == (
+    return not other.is_alone and (
+        one.code,
+        one.modules,
+        one.timeout_s,
+        one.memory_mb,
+        one.reuse,
+    ) == (
         two.code,
+        two.modules,
         two.timeout_s,
         two.memory_mb,
         two.reuse,

@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import httpx
 
@@ -28,6 +28,7 @@ from router.delivery import (
     outcome_records,
     refuse_too_large,
 )
+from router.module import Module, missing_modules
 from router.state_table import StateTable
 from router.template import fill_template
 from router.traceparent import continue_trace
@@ -42,10 +43,17 @@ _WEBHOOKS_AT_ONCE = 64
 class Carrier:
     """Runs deliveries; one of it serves all, concurrently."""
 
-    def __init__(self, cluster: Cluster, sandbox: Sandbox, state: StateTable) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        sandbox: Sandbox,
+        state: StateTable,
+        modules: Callable[[], Mapping[str, Module]],
+    ) -> None:
         self._topics = cluster.topics
         self._sandbox = sandbox
         self._state = state
+        self._modules = modules
         self._webhooks = asyncio.Semaphore(_WEBHOOKS_AT_ONCE)
         self._client = httpx.AsyncClient(follow_redirects=False)
 
@@ -92,6 +100,9 @@ class Carrier:
         event, definition = delivery.event, delivery.definition
         match definition.action:
             case ListenerCode(code=code):
+                present = self._modules()
+                if (missing := missing_modules(definition.modules, present)) is not None:
+                    return RunOutcome("failed", 0.0, missing)
                 request = RunRequest(
                     run_id=run_id(event.id, definition.name, attempt),
                     listener=definition.name,
@@ -105,6 +116,7 @@ class Carrier:
                     memory_mb=definition.memory_mb,
                     reuse=definition.reuse,
                     state=self._state.of(definition.tenant, definition.name),
+                    modules=tuple((name, present[name].code) for name in definition.modules),
                 )
                 return await self._sandbox.run(request)
             case Webhook() as webhook:

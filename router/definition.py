@@ -17,6 +17,7 @@ from events.errors import EventsError
 from events.event_type import EventPattern, check_custom_type
 from events.json_codec import encode
 from router.errors import DefinitionError
+from router.module import MAX_MODULES, check_module_name
 from router.template import check_template
 from router.where import compile_where
 
@@ -81,6 +82,7 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     recursion: int = 0
     reuse: bool = False
+    modules: tuple[str, ...] = ()
     version: int = 0
     since_ms: int = 0
 
@@ -148,6 +150,13 @@ def check_definition(definition: Definition) -> Definition:
             raise DefinitionError(f"found the url {url!r}, expected http:// or https://")
         case _:
             pass
+    for module in definition.modules:
+        check_module_name(module)
+    if len(set(definition.modules)) < len(definition.modules):
+        raise DefinitionError(f"found modules = {list(definition.modules)}, one of them twice")
+    if definition.modules and not isinstance(definition.action, ListenerCode):
+        raise DefinitionError("found `modules` in a trigger, which has no code to use them")
+    _check_range("modules: how many", len(definition.modules), 0, MAX_MODULES)
     _check_range("timeout_s", definition.timeout_s, 0.001, MAX_TIMEOUT_S)
     _check_range("memory_mb", definition.memory_mb, 32, 4_096)
     _check_range("retry.attempts", definition.retry.attempts, 0, MAX_ATTEMPTS)

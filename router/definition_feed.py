@@ -6,7 +6,7 @@ Read whole before the first event is routed, so that none is routed by half of t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -15,6 +15,7 @@ from events.cluster import Cluster
 from router.definition import Definition, decode_definition
 from router.errors import DefinitionError, RoutingStoppedError
 from router.listener import ListenerIndex
+from router.module import Module, decode_module, is_module_key
 
 _log = logging.getLogger(__name__)
 
@@ -26,12 +27,19 @@ class DefinitionFeed:
         self._partition = TopicPartition(cluster.topics.definitions, 0)
         self._on_change = on_change
         self._definitions: dict[bytes, Definition] = {}
+        self._modules: dict[str, Module] = {}
+        self._module_names: dict[bytes, str] = {}
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=cluster.bootstrap,
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
         )
+
+    @property
+    def modules(self) -> Mapping[str, Module]:
+        """The modules as they are now, by name."""
+        return self._modules
 
     async def start(self) -> None:
         """Read all definitions there are."""
@@ -69,6 +77,9 @@ class DefinitionFeed:
         return bool(batches)
 
     def _take(self, key: bytes, value: bytes | None) -> None:
+        if is_module_key(key):
+            self._take_module(key, value)
+            return
         if value is None:
             self._definitions.pop(key, None)
             return
@@ -77,6 +88,18 @@ class DefinitionFeed:
         except DefinitionError as error:
             # The version before stays in force: a mistake in one must not silence it.
             _log.error("the definition %s is not used: %s", key.decode("utf-8", "replace"), error)
+
+    def _take_module(self, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self._modules.pop(self._module_names.pop(key, ""), None)
+            return
+        try:
+            module = decode_module(value)
+        except DefinitionError as error:
+            _log.error("the module %s is not used: %s", key.decode("utf-8", "replace"), error)
+            return
+        self._modules[module.name] = module
+        self._module_names[key] = module.name
 
     def _publish(self) -> None:
         enabled = sum(definition.enabled for definition in self._definitions.values())

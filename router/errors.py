@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from router.definition import Definition
+    from router.module import Module
 
 
 class RouterError(Exception):
@@ -34,6 +35,14 @@ class ScheduleError(RouterError):
 
 class StateError(RouterError):
     """A record of listeners' state that means nothing."""
+
+
+class ModuleSyntaxError(DefinitionError):
+    """A module's code that this Python cannot read; `module` is what it would be if another can."""
+
+    def __init__(self, message: str, module: Module) -> None:
+        super().__init__(message)
+        self.module = module
 
 
 class RoutingStoppedError(RouterError):

@@ -47,7 +47,7 @@ class Router:
         self._room = asyncio.Event()
         self._state = StateTable()
         self._state_feed = StateFeed(cluster, self._state)
-        self._carrier = Carrier(cluster, sandbox, self._state)
+        self._carrier = Carrier(cluster, sandbox, self._state, lambda: self._feed.modules)
         self._feed = DefinitionFeed(cluster, self._use_index)
         self._commit = GroupCommit(cluster, instance, self._held, self._room.set, self._state)
         self._scheduler = Scheduler(cluster, instance)

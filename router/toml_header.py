@@ -21,6 +21,11 @@ class TomlHeader:
     first_line: int
 
 
+def has_header(text: str) -> bool:
+    """Whether there is such a block at all."""
+    return any(line.rstrip() == _OPENING for line in text.splitlines())
+
+
 def find_header(place: str, text: str) -> TomlHeader:
     """The block of a file; raises DefinitionError with the line and the mend."""
     lines = text.splitlines()

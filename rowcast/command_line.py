@@ -18,6 +18,7 @@ from infra.errors import InfraError
 from listener_runtime.errors import ImageError, WheelError
 from push.token import Role
 from router.errors import RouterError
+from router.module import Module
 from rowcast import definition_files, inspection, listener_test, packages, service
 from rowcast.doctor import examine
 from rowcast.emission import emit_event
@@ -149,10 +150,11 @@ def snapshot(folder: Path, source: str, table: str, where: str) -> None:
 @_folder_option
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 def apply(folder: Path, paths: tuple[Path, ...]) -> None:
-    """Apply listener files (.py), trigger files (.toml), or folders of them."""
+    """Apply listener and module files (.py), trigger files (.toml), or folders of them."""
     installation = open_installation(folder)
     for definition in _run(definition_files.apply_files(installation, paths)):
-        click.echo(f"{definition.name} (version {definition.version}) on {definition.on}")
+        what = "module" if isinstance(definition, Module) else f"on {definition.on}"
+        click.echo(f"{definition.name} (version {definition.version}) {what}")
 
 
 @main.command()
@@ -160,7 +162,7 @@ def apply(folder: Path, paths: tuple[Path, ...]) -> None:
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def get(folder: Path, name: str | None, as_json: bool) -> None:
-    """List the definitions, or show one."""
+    """List the definitions and modules, or show one."""
     installation = open_installation(folder)
     click.echo(_run(inspection.definitions_text(installation, name, as_json=as_json)))
 
@@ -169,7 +171,7 @@ def get(folder: Path, name: str | None, as_json: bool) -> None:
 @_folder_option
 @click.argument("names", nargs=-1, required=True)
 def delete(folder: Path, names: tuple[str, ...]) -> None:
-    """Delete definitions by name."""
+    """Delete definitions and modules by name."""
     installation = open_installation(folder)
     for name in names:
         _run(definition_files.delete_definition(installation, name))

@@ -7,12 +7,23 @@ than the one there, and a file that says what is there already changes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from router.definition import Definition, decode_definition, definition_key, next_version
-from router.errors import DefinitionError, ListenerSyntaxError
+from router.errors import DefinitionError, ListenerSyntaxError, ModuleSyntaxError
 from router.listener_file import parse_listener_file
+from router.module import (
+    Module,
+    decode_module,
+    is_module_file,
+    is_module_key,
+    missing_modules,
+    module_key,
+    next_module_version,
+    parse_module_file,
+)
 from router.trigger_file import parse_trigger_file
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
@@ -22,12 +33,15 @@ from rowcast.syntax_check import check_guest_syntax
 _SUFFIXES = (".py", ".toml")
 
 
-async def apply_files(installation: Installation, paths: Sequence[Path]) -> list[Definition]:
+Applied: TypeAlias = Definition | Module
+
+
+async def apply_files(installation: Installation, paths: Sequence[Path]) -> list[Applied]:
     """Apply files, or all there are in folders; nothing is applied where one of them is wrong.
 
     Raises DefinitionError or ConfigurationError for the first wrong file.
     """
-    parsed: list[Definition] = []
+    parsed: list[Applied] = []
     places: dict[str, Path] = {}
     for file in _expand(paths):
         definition = await parse_file(installation, file)
@@ -38,52 +52,102 @@ async def apply_files(installation: Installation, paths: Sequence[Path]) -> list
             )
         places[definition.name] = file
         parsed.append(definition)
-    present = await read_definitions(installation)
-    applied: list[Definition] = []
-    for definition in parsed:
-        before = present.get(definition.name)
-        newer = next_version(definition, before, time.time_ns() // 1_000_000)
+    present = await read_applied(installation)
+    _check_together(parsed, places, present)
+    applied: list[Applied] = []
+    # Modules first: a listener never runs without those it names.
+    for one in sorted(parsed, key=lambda one: not isinstance(one, Module)):
+        before = present.get(one.name)
+        newer = _newer(one, before)
         if newer is not before:
-            await _write(installation, newer.name, newer.encode())
+            await _write(installation, newer, newer.encode())
         applied.append(newer)
     return applied
 
 
+def _newer(one: Applied, before: Applied | None) -> Applied:
+    if isinstance(one, Module):
+        return next_module_version(one, before if isinstance(before, Module) else None)
+    now_ms = time.time_ns() // 1_000_000
+    return next_version(one, before if isinstance(before, Definition) else None, now_ms)
+
+
+def _check_together(
+    parsed: Sequence[Applied], places: Mapping[str, Path], present: Mapping[str, Applied]
+) -> None:
+    """Raise where files do not go with one another or with what is applied already."""
+    together = {**present, **{one.name: one for one in parsed}}
+    modules = {name: one for name, one in together.items() if isinstance(one, Module)}
+    for one in parsed:
+        before = present.get(one.name)
+        if before is not None and isinstance(before, Module) != isinstance(one, Module):
+            raise ConfigurationError(
+                f"{places[one.name]}: found the name {one.name!r}, which a listener and a module "
+                "would share; choose another for one of them"
+            )
+        if isinstance(one, Module):
+            continue
+        missing = missing_modules(one.modules, modules)
+        if missing is not None:
+            raise DefinitionError(f"{places[one.name]}: {missing}")
+
+
 async def read_definitions(installation: Installation) -> dict[str, Definition]:
     """Every definition that can be read, by name."""
+    applied = await read_applied(installation)
+    return {name: one for name, one in applied.items() if isinstance(one, Definition)}
+
+
+async def read_modules(installation: Installation) -> dict[str, Module]:
+    """Every module that can be read, by name."""
+    applied = await read_applied(installation)
+    return {name: one for name, one in applied.items() if isinstance(one, Module)}
+
+
+async def read_applied(installation: Installation) -> dict[str, Applied]:
+    """Every definition and module that can be read, by name."""
     latest: dict[bytes, bytes | None] = {}
     for record in await read_topic(installation.cluster, installation.cluster.topics.definitions):
         if record.key is not None:
             latest[record.key] = record.value
-    found: dict[str, Definition] = {}
-    for value in latest.values():
+    found: dict[str, Applied] = {}
+    for key, value in latest.items():
         if value is None:
             continue
         try:
-            definition = decode_definition(value)
+            one = decode_module(value) if is_module_key(key) else decode_definition(value)
         except DefinitionError:
             continue  # the doctor names it; the others must still be reachable
-        found[definition.name] = definition
+        found[one.name] = one
     return found
 
 
 async def delete_definition(installation: Installation, name: str) -> None:
-    """Delete one; raises ConfigurationError where there is none of that name."""
-    present = await read_definitions(installation)
+    """Delete one; raises ConfigurationError where there is none of that name or it is in use."""
+    present = await read_applied(installation)
     if name not in present:
         known = ", ".join(sorted(present)) or "none"
         raise ConfigurationError(
             f"found no definition {name!r}, expected one of those applied: {known}"
         )
-    await _write(installation, name, None)
+    users = [
+        one.name for one in present.values() if isinstance(one, Definition) and name in one.modules
+    ]
+    if isinstance(present[name], Module) and users:
+        raise ConfigurationError(
+            f"the module {name!r} is used by {', '.join(sorted(users))}; expected none, delete or "
+            "change those first"
+        )
+    await _write(installation, present[name], None)
 
 
-async def _write(installation: Installation, name: str, value: bytes | None) -> None:
+async def _write(installation: Installation, one: Applied, value: bytes | None) -> None:
     topic = installation.cluster.topics.definitions
-    await write_record(installation.cluster, topic, definition_key(name), value)
+    key = module_key(one.name) if isinstance(one, Module) else definition_key(one.name)
+    await write_record(installation.cluster, topic, key, value)
 
 
-async def parse_file(installation: Installation, file: Path) -> Definition:
+async def parse_file(installation: Installation, file: Path) -> Applied:
     """The definition of one file; raises DefinitionError or ConfigurationError."""
     try:
         text = file.read_text()
@@ -92,12 +156,18 @@ async def parse_file(installation: Installation, file: Path) -> Definition:
     if file.suffix == ".toml":
         return parse_trigger_file(str(file), text)
     try:
+        if is_module_file(str(file), text):
+            return parse_module_file(str(file), text)
         return parse_listener_file(str(file), text)
     except ListenerSyntaxError as error:
         # The guest is a newer Python than ours: what we cannot read, it may.
         if await check_guest_syntax(installation, text):
             raise
         return error.definition
+    except ModuleSyntaxError as error:
+        if await check_guest_syntax(installation, text):
+            raise
+        return error.module
 
 
 def _expand(paths: Iterable[Path]) -> list[Path]:

@@ -17,7 +17,9 @@ from events.errors import EventFormatError
 from events.event import decode_event
 from events.event_type import EventPattern
 from events.json_codec import JsonObject, decode_object, encode
-from rowcast.definition_files import read_definitions
+from router.definition import Definition
+from router.module import Module
+from rowcast.definition_files import read_applied
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
 from rowcast.kafka_access import follow, read_topic
@@ -64,7 +66,7 @@ def findings_text(findings: Sequence[Finding], *, as_json: bool) -> str:
 
 async def definitions_text(installation: Installation, name: str | None, *, as_json: bool) -> str:
     """All definitions in a table, or one of them whole."""
-    definitions = await read_definitions(installation)
+    definitions = await read_applied(installation)
     if name is not None and name not in definitions:
         known = ", ".join(sorted(definitions)) or "none"
         raise ConfigurationError(
@@ -78,7 +80,7 @@ async def definitions_text(installation: Installation, name: str | None, *, as_j
     if as_json:
         return "\n".join(definitions[key].encode().decode() for key in sorted(definitions))
     return "\n".join(
-        f"{key:<24} v{definition.version:<4} {'' if definition.enabled else 'off '}{definition.on}"
+        f"{key:<24} v{definition.version:<4} {_what(definition)}"
         for key, definition in sorted(definitions.items())
     )
 
@@ -159,8 +161,17 @@ def _event_line(record: ConsumerRecord, wanted: EventPattern, *, full: bool) -> 
     return encode(place).decode()
 
 
+def _what(definition: Definition | Module) -> str:
+    if isinstance(definition, Module):
+        return "module"
+    return f"{'' if definition.enabled else 'off '}{definition.on}"
+
+
 def _definition_text(definition: JsonObject) -> str:
     action = definition.get("action")
+    if "module" in definition:
+        lines = [f"{key}: {definition[key]}" for key in ("module", "version")]
+        return "\n".join([*lines, "", str(definition["code"])])
     code = action.get("code") if isinstance(action, dict) else None
     shown = {key: value for key, value in definition.items() if value is not None}
     if isinstance(action, dict) and isinstance(code, str):

@@ -7,6 +7,7 @@ for real, unless it is a rehearsal (`--dry-run`).
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -23,7 +24,8 @@ from listener_runtime.host_calls import HostCalls
 from listener_runtime.pool import SandboxPool
 from router.definition import Definition, ListenerCode
 from router.listener import ListenerIndex
-from rowcast.definition_files import parse_file, read_definitions
+from router.module import Module, missing_modules
+from rowcast.definition_files import parse_file, read_definitions, read_modules
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
 from rowcast.service import pool_settings
@@ -45,11 +47,13 @@ async def run_test(
             f"found the built-in action of {definition.name!r}, expected a listener with code"
         )
     event = _read_event(event_file)
+    request = _request(definition, definition.action.code, event)
+    modules = await _modules(installation, definition)
     host = TracedHost(HostCalls(installation.host_settings()), rehearse=dry_run)
     pool = SandboxPool(pool_settings(installation, processes=1), installation.host_settings(), host)
     await pool.start()
     try:
-        outcome = await pool.run(_request(definition, definition.action.code, event))
+        outcome = await pool.run(replace(request, modules=modules))
     finally:
         await pool.close()
     matches = bool(ListenerIndex([definition]).match(event, definition.since_ms))
@@ -61,7 +65,10 @@ async def run_test(
 async def _definition(installation: Installation, listener: str) -> Definition:
     file = Path(listener)
     if file.suffix == ".py" or file.exists():
-        return await parse_file(installation, file)
+        parsed = await parse_file(installation, file)
+        if isinstance(parsed, Module):
+            raise ConfigurationError(f"{file} is a module, expected a listener that uses it")
+        return parsed
     present = await read_definitions(installation)
     if listener not in present:
         known = ", ".join(sorted(present)) or "none"
@@ -69,6 +76,18 @@ async def _definition(installation: Installation, listener: str) -> Definition:
             f"found no listener {listener!r}, expected a file or one of those applied: {known}"
         )
     return present[listener]
+
+
+async def _modules(
+    installation: Installation, definition: Definition
+) -> tuple[tuple[str, str], ...]:
+    if not definition.modules:
+        return ()
+    present = await read_modules(installation)
+    missing = missing_modules(definition.modules, present)
+    if missing is not None:
+        raise ConfigurationError(missing)
+    return tuple((name, present[name].code) for name in definition.modules)
 
 
 def _read_event(file: Path) -> Event:

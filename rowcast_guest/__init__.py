@@ -292,6 +292,7 @@ class G(Protocol):
     http: Http
     log: Log
     kv: State
+    modules: Any
     schedule: Schedule
     secrets: Secrets
 

@@ -6,6 +6,7 @@ decides; emit, push and log need no answer, so they work in `def main` too and m
 
 import asyncio
 import base64
+import importlib
 import json
 import re
 
@@ -52,6 +53,7 @@ class G:
         self.http = Http()
         self.log = Log()
         self.kv = State()
+        self.modules = Modules()
         self.schedule = Schedule(self)
         self.secrets = Secrets(options["secrets"])
 
@@ -174,6 +176,21 @@ class State:
     async def list(self, prefix=""):
         """The keys that begin with a text, sorted."""
         return (await _runner.call("kv.list", {"prefix": prefix}))["keys"]
+
+
+class Modules:
+    """`g.modules.pricing`: what `import pricing` gives."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name):
+        if name not in _runner.modules.code:
+            known = ", ".join(_runner.modules.code) or "none"
+            raise HostError(
+                f"g.modules: found the module {name!r}, expected one that the header names in "
+                f"modules = [...]: {known}"
+            )
+        return importlib.import_module(name)
 
 
 class Log:

@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import gc
 import heapq
+import importlib.machinery
 import inspect
 import io
 import json
@@ -106,6 +107,27 @@ class _Printed:
             tell({"t": "log", "level": "info", "message": text}, "print")
 
 
+class _Modules:
+    """Finds and loads the modules that the listener names in its header."""
+
+    def __init__(self):
+        self.code = {}
+
+    def find_spec(self, name, _path=None, _target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name in self.code else None
+
+    def create_module(self, _spec):
+        return None
+
+    def exec_module(self, module):
+        name = module.__name__
+        filename = module.__file__ = f"{name}.py"
+        code = self.code[name]
+        _remember_lines(filename, code)
+        exec(compile(code, filename, "exec", dont_inherit=True), module.__dict__)
+
+
+modules = _Modules()
 _batch = _Batch()
 _loop = None
 _main = None
@@ -127,6 +149,7 @@ def seal():
         if hasattr(loader, "jsproxy"):
             loader.jsproxy = None
         getattr(module, "__dict__", {}).clear()
+    sys.meta_path.append(modules)
     sys.excepthook = sys.__excepthook__
     gc.collect()
 
@@ -168,6 +191,7 @@ def start(header, events, code):
         _events.set_event_loop(_loop)
     if options["keep"] and not isinstance(sys.stdout, _Printed):
         sys.stdout = _Printed()
+    modules.code = options.pop("modules")
     runs = options.pop("runs")
     _batch.open = len(runs)
     for number, (run, event) in enumerate(zip(runs, _from_json(events), strict=True)):
@@ -231,7 +255,7 @@ def _load(listener, code):
     if code == _code:
         return _main
     filename = f"{listener}.py"
-    linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
+    _remember_lines(filename, code)
     space = {"__name__": "listener", "__file__": filename, "__builtins__": __builtins__}
     exec(compile(code, filename, "exec", dont_inherit=True), space)
     main = space.get("main")
@@ -239,6 +263,11 @@ def _load(listener, code):
         raise NameError(_HEADLINE)
     _main, _code = main, code
     return main
+
+
+def _remember_lines(filename, code):
+    """For tracebacks."""
+    linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
 
 
 def _explain(error):

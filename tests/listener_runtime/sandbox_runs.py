@@ -21,6 +21,7 @@ def request(
     tenant: str = "default",
     timeout_s: float = 30.0,
     memory_mb: int = 256,
+    modules: dict[str, str] | None = None,
 ) -> RunRequest:
     number = next(_numbers)
     return RunRequest(
@@ -33,6 +34,7 @@ def request(
         tenant=tenant,
         timeout_s=timeout_s,
         memory_mb=memory_mb,
+        modules=tuple((name, textwrap.dedent(text)) for name, text in (modules or {}).items()),
     )
 
 

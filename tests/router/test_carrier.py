@@ -31,7 +31,7 @@ class Answers:
 
 async def carried(definition: Definition, outcome: RunOutcome) -> list[OutgoingRecord]:
     cluster = Cluster("127.0.0.1:1")
-    carrier = Carrier(cluster, Answers(outcome), StateTable())
+    carrier = Carrier(cluster, Answers(outcome), StateTable(), dict)
     delivery = Delivery(definition, decode_event(EVENT), None, "t", 0, 0)
     left: list[OutgoingRecord] = []
     finished: list[bool] = []

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from events.event_type import EventPattern
-from events.json_codec import decode_object
+from events.json_codec import decode, decode_object, encode
 from router.definition import Definition, Emit, Retry, Webhook
 from router.listener_file import parse_listener_file
 from router.trigger_file import parse_trigger_file
@@ -74,4 +74,4 @@ def test_every_key_is_on_the_page_with_its_default() -> None:
     retry = cast("dict[str, object]", tomllib.loads(f"r = {table['retry']}")["r"])
     assert Retry(**retry) == Retry()  # pyright: ignore[reportArgumentType] - as the page has it
     for key in fields - {"on", "where", "name", "retry"}:
-        assert tomllib.loads(f"v = {table[key]}")["v"] == getattr(plain, key)
+        assert tomllib.loads(f"v = {table[key]}")["v"] == decode(encode(getattr(plain, key)))
