@@ -2,7 +2,8 @@
 
 Stands between a run and its host calls. In a rehearsal nothing is done for good: PostgreSQL is
 asked inside transactions that are rolled back, so that the run sees its own writes; what MongoDB
-would change is counted; HTTP requests that are no reading ones are not sent.
+would change is counted; the cache is only read; HTTP requests that are no reading ones are not
+sent.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from listener_runtime.errors import HostCallError
 from listener_runtime.host_calls import HostCalls, RunCalls
 
 _READING_CALLS: Final = (
-    *("db.fetch", "db.fetch_one"),
+    *("db.fetch", "db.fetch_one", "cache.get"),
     *("mongo.find", "mongo.find_one", "mongo.count", "mongo.aggregate"),
 )
 _READING_METHODS: Final = ("GET", "HEAD", "OPTIONS")
@@ -86,6 +87,10 @@ class Rehearsal:
                 answer = {"deleted": await self._count(args)}
             case "http.request" if str(args.get("method")).upper() not in _READING_METHODS:
                 answer = {"status": 200, "headers": {}, "body": ""}
+            case "cache.set":
+                answer = {}
+            case "cache.delete":
+                answer = {"deleted": 0}
             case _:
                 answer = await self._calls.call(name, args)
         return answer

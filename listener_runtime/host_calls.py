@@ -1,4 +1,4 @@
-"""The host's side of `g`: what a guest may ask of databases and of HTTP servers.
+"""The host's side of `g`: what a guest may ask of databases, HTTP servers and the cache.
 
 `HostCalls` is one for a pool and holds what runs share (connections, policy); `RunCalls` is one
 for a run and holds what ends with it (open transactions, calls in flight, its time). The name and
@@ -17,9 +17,11 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
-from events.json_codec import JsonObject, JsonValue
+from events.json_codec import JsonObject, JsonValue, decode
 from events.run import RunRequest
+from listener_runtime import cache
 from listener_runtime.address_policy import AddressPolicy
+from listener_runtime.cache import Cache, EmbeddedCache
 from listener_runtime.errors import HostCallError
 from listener_runtime.host_call_steps import Steps
 from listener_runtime.http_calls import HttpCalls
@@ -39,6 +41,7 @@ from listener_runtime.postgres_arguments import Begin, End, Execute, Fetch, Fetc
 from listener_runtime.postgres_calls import PostgresRun, PostgresTransaction
 from listener_runtime.postgres_database import PostgresDatabase
 from listener_runtime.postgres_statement import Statement
+from listener_runtime.redis_cache import RedisCache
 from listener_runtime.settings import HostSettings, PostgresAccess
 
 _log = logging.getLogger(__name__)
@@ -58,7 +61,7 @@ _POSTGRES: Final = (
     *("db.execute", "db.fetch", "db.fetch_one"),
     *("db.begin", "db.commit", "db.rollback"),
 )
-CALL_NAMES: Final = (*_POSTGRES, *_MONGO, "http.request")
+CALL_NAMES: Final = (*_POSTGRES, *_MONGO, "http.request", "cache.get", "cache.set", "cache.delete")
 
 _Arguments = TypeVar("_Arguments", bound=msgspec.Struct)
 _Handler: TypeAlias = "Callable[[JsonObject], Coroutine[None, None, JsonObject]]"
@@ -72,6 +75,11 @@ class HostCalls:
 
     def __init__(self, settings: HostSettings) -> None:
         self.http = HttpCalls(AddressPolicy.parse(settings.http_allow, settings.http_private))
+        self.cache: Cache = (
+            RedisCache(settings.cache, settings.cache_prefix)
+            if settings.cache
+            else EmbeddedCache(time.monotonic)
+        )
         self.databases: dict[str, PostgresDatabase | MongoDatabase] = {
             name: PostgresDatabase(name, access.dsn)
             if isinstance(access, PostgresAccess)
@@ -88,6 +96,7 @@ class HostCalls:
         for database in self.databases.values():
             await database.close()
         await self.http.close()
+        await self.cache.close()
 
 
 class RunCalls:
@@ -111,6 +120,9 @@ class RunCalls:
             "db.commit": self._commit,
             "db.rollback": self._rollback,
             "http.request": self._request,
+            "cache.get": self._cache_get,
+            "cache.set": self._cache_set,
+            "cache.delete": self._cache_delete,
             **{name: functools.partial(self._mongo, name) for name in _MONGO},
         }
 
@@ -241,6 +253,20 @@ class RunCalls:
     async def _request(self, args: JsonObject) -> JsonObject:
         given = _convert("http.request", args, RequestArguments)
         return await self._shared.http.request(given, self._run, self._steps)
+
+    async def _cache_get(self, args: JsonObject) -> JsonObject:
+        given = _convert("cache.get", args, cache.Get)
+        value = await cache.get(self._shared.cache, self._run.tenant, given)
+        return {} if value is None else {"value": decode(value)}
+
+    async def _cache_set(self, args: JsonObject) -> JsonObject:
+        given = _convert("cache.set", args, cache.Set)
+        await cache.set_value(self._shared.cache, self._run.tenant, given, args["value"])
+        return {}
+
+    async def _cache_delete(self, args: JsonObject) -> JsonObject:
+        given = _convert("cache.delete", args, cache.Delete)
+        return await cache.delete(self._shared.cache, self._run.tenant, given)
 
     def _postgres(self, name: str, source: str) -> PostgresRun:
         database = self._database(source)

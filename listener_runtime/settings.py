@@ -31,12 +31,15 @@ class HostSettings:
     """What host calls may reach.
 
     `http_allow` holds `host:port` that g.http may call; `http_private` those of them that may lie
-    on private or loopback addresses.
+    on private or loopback addresses;
+    `cache` is the address of a Redis, the embedded cache where empty.
     """
 
     databases: Mapping[str, DatabaseAccess] = field(default_factory=dict[str, DatabaseAccess])
     http_allow: tuple[str, ...] = ()
     http_private: tuple[str, ...] = ()
+    cache: str = ""
+    cache_prefix: str = "rowcast"
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
 
 

@@ -79,11 +79,15 @@ class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
 
 class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[listeners]: the sandbox. `processes` are kept ready, `processes_max` under load."""
+    """[listeners]: the sandbox. `processes` are kept ready, `processes_max` under load.
+
+    `cache` is a Redis's address; empty means the embedded cache.
+    """
 
     processes: _Processes = 2
     processes_max: _Processes = 6
     memory_budget_mb: _MemoryMb = 4_096
+    cache: str = ""
     http: ListenerHttpSettings = ListenerHttpSettings()
 
 

@@ -218,6 +218,8 @@ class Installation:
             databases=databases,
             http_allow=http.allow,
             http_private=http.private,
+            cache=self.configuration.listeners.cache,
+            cache_prefix=self.configuration.kafka.prefix,
             secrets=self.configuration.secrets,
         )
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 __all__ = [
+    "Cache",
     "Collection",
     "Database",
     "Event",
@@ -253,6 +254,24 @@ class Schedule(Protocol):
         ...
 
 
+class Cache(Protocol):
+    """Values that may be gone at any time, for all listeners of the tenant."""
+
+    async def get(self, key: str, default: Json = None) -> Json:
+        """The value of a key, or the default."""
+        ...
+
+    async def set(
+        self, key: str, value: Json, *, ttl: timedelta | str | float | None = None
+    ) -> None:
+        """Set a value, gone after `ttl`: seconds, or text such as "5m"."""
+        ...
+
+    async def delete(self, key: str | None = None, *, prefix: str | None = None) -> int:
+        """Delete a key, or all that begin with a text; returns how many there were."""
+        ...
+
+
 class State(Protocol):
     """The listener's own small state: JSON by key, kept if the run ends well."""
 
@@ -291,6 +310,7 @@ class G(Protocol):
     event_chain: dict[str, Json]
     http: Http
     log: Log
+    cache: Cache
     kv: State
     modules: Any
     schedule: Schedule

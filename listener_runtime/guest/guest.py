@@ -53,6 +53,7 @@ class G:
         self.http = Http()
         self.log = Log()
         self.kv = State()
+        self.cache = Cache()
         self.modules = Modules()
         self.schedule = Schedule(self)
         self.secrets = Secrets(options["secrets"])
@@ -191,6 +192,28 @@ class Modules:
                 f"modules = [...]: {known}"
             )
         return importlib.import_module(name)
+
+
+class Cache:
+    """Values that may be gone at any time, for all listeners of the tenant."""
+
+    __slots__ = ()
+
+    async def get(self, key, default=None):
+        """The value of a key, or the default."""
+        return (await _runner.call("cache.get", {"key": key})).get("value", default)
+
+    async def set(self, key, value, *, ttl=None):
+        """Set a value, gone after `ttl`: seconds, or text such as "5m"."""
+        args = {"key": key, "value": value}
+        if ttl is not None:
+            args["ttl_s"] = _seconds(ttl)
+        await _runner.call("cache.set", args)
+
+    async def delete(self, key=None, *, prefix=None):
+        """Delete a key, or all that begin with a text; returns how many there were."""
+        args = {"key": key, "prefix": prefix}
+        return (await _runner.call("cache.delete", args))["deleted"]
 
 
 class Log:

@@ -182,6 +182,21 @@ async def test_state_is_read_and_written_and_leaves_a_run_that_ends_well(
     assert (failed.status, failed.state) == ("failed", ())
 
 
+async def test_the_cache_is_shared_by_runs(pool: SandboxPool) -> None:
+    code = """
+    async def main(event, g):
+        first = await g.cache.get("user:1", "none")
+        await g.cache.set("user:1", {"n": 1}, ttl="5m")
+        await g.cache.set("user:2", None)
+        if event:
+            return [first, await g.cache.delete("user:2"), await g.cache.delete(prefix="user:")]
+        return first
+    """
+    assert await result(pool, code) == "none"
+    assert await result(pool, code, 1) == [{"n": 1}, 1, 1]
+    assert await result(pool, code) == "none"
+
+
 async def test_time_passes_for_asyncio(pool: SandboxPool) -> None:
     code = """
     import asyncio

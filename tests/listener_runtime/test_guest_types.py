@@ -13,7 +13,18 @@ from listener_runtime.pool import SandboxPool
 from tests.listener_runtime.sandbox_runs import result
 
 GUEST = Path(rowcast_guest.__file__).parent.parent / "listener_runtime" / "guest" / "guest.py"
-SHARED = ("G", "Database", "Collection", "Http", "Log", "Schedule", "Secrets", "State", "Response")
+SHARED = (
+    "G",
+    "Database",
+    "Collection",
+    "Http",
+    "Log",
+    "Schedule",
+    "Secrets",
+    "Cache",
+    "State",
+    "Response",
+)
 
 
 def real_methods(name: str) -> dict[str, list[str]]:
