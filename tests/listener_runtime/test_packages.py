@@ -200,8 +200,10 @@ async def test_an_image_that_does_not_start_holds_up_its_tenant_alone(
         (damaged / file.name).write_bytes(file.read_bytes())
     (damaged / "main.mjs").write_text("throw new Error('damaged')")
     (tmp_path / "maker").symlink_to("damaged")
-    async with opened(replace(pool_settings(1, 2), images=tmp_path), HostSettings()) as pool:
+    async with opened(replace(pool_settings(1, 1), images=tmp_path), HostSettings()) as pool:
         theirs = asyncio.create_task(run(pool, "def main(event, g): return 1"))
+        while pool.idle:
+            await asyncio.sleep(0)
         ours = await run(pool, "def main(event, g): return 1", "other")
         assert ours.result == 1
         outcome = await theirs

@@ -31,12 +31,13 @@ def folder(tmp_path: Path) -> Path:
 def packages(
     folder: Path, command: str, *arguments: str | Path, offline: bool = True
 ) -> tuple[int, str, str]:
+    return rowcast("packages", command, "--dir", folder, *arguments, offline=offline)
+
+
+def rowcast(*arguments: str | Path, offline: bool = True) -> tuple[int, str, str]:
     """Exit status, what was printed, what was complained."""
     done = subprocess.run(
-        (
-            *(sys.executable, "-m", "rowcast", "packages", command, "--dir", str(folder)),
-            *map(str, arguments),
-        ),
+        (sys.executable, "-m", "rowcast", *map(str, arguments)),
         capture_output=True,
         check=False,
         cwd=PROJECT,
@@ -84,6 +85,7 @@ def test_packages_are_added_listed_rebuilt_and_removed(folder: Path, tmp_path: P
     assert image_trouble(installation, "default") is None
     (folder / "images" / "default" / FINGERPRINT).write_text("another")
     assert "another version" in str(image_trouble(installation, "default"))
+    assert "rowcast packages rebuild --tenant default" in rowcast("doctor", "--dir", folder)[1]
     status, said, _ = packages(folder, "rebuild")
     assert (status, said) == (0, "the image of tenant default was built, with 2 packages\n")
     assert image_trouble(installation, "default") is None
@@ -122,6 +124,7 @@ def test_what_is_no_wheel_is_refused_and_nothing_of_it_is_run(folder: Path, tmp_
     native = links / "native-1.0-cp314-cp314-manylinux_2_28_x86_64.whl"
     native.write_bytes(wheel_bytes("native", "1.0", {"native.py": ""}))
     follows = write_wheel(tmp_path, "follows", "1.0", {}, [f"sourced @ {source.as_uri()}"])
+    write_wheel(links, "lures", "1.0", {}, [f"sourced @ {source.as_uri()}"])
     out = write_wheel(tmp_path, "out", "1.0", {"../out.py": ""})
     for wanted, said in (
         (source, "a .whl's path"),
@@ -134,6 +137,7 @@ def test_what_is_no_wheel_is_refused_and_nothing_of_it_is_run(folder: Path, tmp_
         (text, "is no wheel"),
         (native, "for Pyodide"),
         (follows, "is not followed"),
+        ("lures", "is not followed"),
         (out, "inside the package"),
         (tmp_path / "none-1.0-py3-none-any.whl", "was not found"),
     ):
