@@ -281,6 +281,8 @@ class SandboxPool:
         process.tenant = start.tenant
         if start.tenant is None:
             self._start_error = None
+        else:
+            process.count_packages()
         if self._closed:
             await process.kill()
             return

@@ -12,6 +12,8 @@ import signal
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import psutil
+
 from listener_runtime.errors import FrameError, ImageError
 from listener_runtime.frames import LENGTH_BYTES, Said, Started, decode_frame, decode_length
 from listener_runtime.image import PROGRAM
@@ -51,6 +53,7 @@ class SandboxProcess:
         self._stdin = process.stdin
         self._stdout = process.stdout
         self._stderr = b""
+        self._packages_mb = 0
         self._reading_stderr = asyncio.create_task(self._keep_stderr(process.stderr))
         self.memory_mb = memory_mb
         self.image = image
@@ -101,7 +104,13 @@ class SandboxProcess:
     @property
     def memory_cost_mb(self) -> int:
         """What it may come to in resident memory: its own, and what its guest may still take."""
-        return memory_cost_mb(self.memory_mb)
+        return memory_cost_mb(self.memory_mb) + self._packages_mb
+
+    def count_packages(self) -> None:
+        """Count what it holds beyond a process of the standard image; before its first run."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            resident_mb = psutil.Process(self.pid).memory_info().rss >> 20
+            self._packages_mb = max(0, resident_mb - PROCESS_MB)
 
     @property
     def pid(self) -> int:

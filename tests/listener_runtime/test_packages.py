@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from events.run import RunOutcome
 from listener_runtime.errors import ImageError, WheelError
 from listener_runtime.package_image import PackageImage, build_package_image, put_in_place
 from listener_runtime.pool import SandboxPool
+from listener_runtime.sandbox_process import PROCESS_MB
 from listener_runtime.settings import HostSettings
 from listener_runtime.wheel import PLATFORM, PYTHON, read_wheel
 from tests.listener_runtime.conftest import opened, pool_settings
@@ -174,6 +176,15 @@ async def test_packages_are_their_tenants_alone(makers: SandboxPool, tenant: str
     assert (await run(makers, "import toolbox\ndef main(event, g): return 1")).result == 1
     outcome = await run(makers, "import toolbox\ndef main(event, g): pass", tenant)
     assert "No module named 'toolbox'" in str(outcome.error)
+
+
+async def test_what_packages_take_counts_towards_the_memory_budget(
+    makers: SandboxPool,
+) -> None:
+    assert (await run(makers, "def main(event, g): return 1")).result == 1
+    (process,) = makers.idle
+    resident_mb = psutil.Process(process.pid).memory_info().rss >> 20
+    assert PROCESS_MB < process.memory_cost_mb <= resident_mb + 20
 
 
 async def test_new_packages_are_taken_up_without_a_restart(tmp_path: Path) -> None:
