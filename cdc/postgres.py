@@ -24,7 +24,8 @@ from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_preparation import Preparation, prepare
 from cdc.postgres_publication import OWN_SCHEMA
 from cdc.postgres_slot import identify, slot_state
-from cdc.postgres_snapshot import PostgresSnapshots, plan_snapshots
+from cdc.postgres_snapshot import PostgresSnapshots
+from cdc.postgres_snapshot_plan import plan_snapshots
 from cdc.postgres_source import PostgresSource, connect
 from cdc.progress import PostgresProgress
 from cdc.publisher import Publisher

@@ -14,13 +14,12 @@ from typing import Final
 from cdc.copy_text import split_line
 from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_copy import copy_out
-from cdc.postgres_snapshot_table import describe_table, lock_table, published_as
+from cdc.postgres_snapshot_table import DescribedTable, describe_table, lock_table
 from cdc.postgres_source import Connection, PostgresSource
 from cdc.row_encoder import RowEncoder, SnapshotBytes
 from cdc.snapshot_state import TableSnapshot
 from cdc.snapshot_table import SnapshotTable, block_of
 from cdc.snapshot_window import VisibleTransactions
-from events.json_codec import JsonObject
 from events.lsn import Lsn
 
 CHUNK_ROWS = 10_000
@@ -63,8 +62,7 @@ class ChunkReader:
         self._source = source
         self._connection = connection
         self._catalogue = catalogue
-        self._published: JsonObject | None = None
-        self._table: SnapshotTable | None = None
+        self._described: DescribedTable | None = None
         self._encoder: RowEncoder | None = None
         self._row_bytes = _CHUNK_BYTES / _FIRST_ROWS
 
@@ -85,7 +83,7 @@ class ChunkReader:
             table, encoder = await self._describe(state)
             if state.is_begun and not table.is_read_as(state.key, state.position):
                 state = state.again(secrets.token_hex(4))
-            state = state.begun(table.order, str(snapshot), table.estimated_rows, now_ms)
+            state = state.begun(table.order, table.estimated_rows, now_ms)
             common = SnapshotBytes.of(
                 self._source.name, state.snapshot, Lsn.parse(str(position)), now_ms
             )
@@ -97,14 +95,14 @@ class ChunkReader:
         return ReadChunk(encoder.topic, visible, rows, encoder.is_keyed, after)
 
     async def _describe(self, state: TableSnapshot) -> tuple[SnapshotTable, RowEncoder]:
-        schema, name = state.schema, state.table
-        if self._published is None:
-            self._published = await published_as(self._connection, self._source, schema, name)
-        table = await describe_table(self._connection, schema, name, self._published)
-        if self._encoder is None or self._table is None or self._table.shape != table.shape:
-            self._encoder = await self._catalogue.encoder(table.relation)
-        self._table = table
-        return table, self._encoder
+        before = self._described
+        described = await describe_table(
+            self._connection, self._source, state.schema, state.table, before
+        )
+        if self._encoder is None or before is None or before.table.shape != described.table.shape:
+            self._encoder = await self._catalogue.encoder(described.table.relation)
+        self._described = described
+        return described.table, self._encoder
 
     async def _by_key(self, reading: _Reading) -> tuple[list[tuple[bytes, bytes]], TableSnapshot]:
         state, table = reading.state, reading.table
@@ -142,7 +140,6 @@ class ChunkReader:
             return [], state.advanced(0, (), reading.now_ms, complete=True)
         member, after = place
         end = block_of(after) + max(1, int(self._limit * self._row_bytes / _BLOCK_BYTES))
-        since = VisibleTransactions.parse(state.since)
         rows: list[tuple[bytes, bytes]] = []
         count, taken_bytes, stopped_at = 0, 0, ""
         query = table.by_blocks(member, state.where, after, end)
@@ -152,8 +149,8 @@ class ChunkReader:
                     tid, writer, content = line.split(b"\t", 2)
                     stopped_at = tid.decode()
                     count += 1
-                    # What was written since the snapshot began is in the stream as a change.
-                    if not visible.saw_written_since(int(writer), since):
+                    # What was written since the table was planned is in the stream as a change.
+                    if not visible.saw_written_since(int(writer), state.since):
                         row_place = b"%d%b" % (member.oid, tid)
                         row = split_line(content)
                         rows.append(reading.encoder.read(row, reading.common, row_place))

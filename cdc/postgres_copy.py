@@ -16,6 +16,7 @@ from psycopg.pq.abc import PGconn
 from cdc.postgres_source import Connection
 
 _SLICE_LINES = 256
+_SLICE_BYTES = 256 * 1024
 
 
 async def copy_out(connection: Connection, query: str) -> AsyncGenerator[list[bytes]]:
@@ -49,13 +50,15 @@ async def copy_out(connection: Connection, query: str) -> AsyncGenerator[list[by
 async def _slice(pg: PGconn) -> tuple[list[bytes], bool]:
     """Lines that have arrived, none where it had to wait for them; whether they are the last."""
     lines: list[bytes] = []
-    while len(lines) < _SLICE_LINES:
+    size_bytes = 0
+    while len(lines) < _SLICE_LINES and size_bytes < _SLICE_BYTES:
         size, data = pg.get_copy_data(1)
         if size == 0:
             pg.consume_input()
             size, data = pg.get_copy_data(1)
         if size > 0:
             lines.append(bytes(data))
+            size_bytes += size
         elif size < 0:
             return lines, True
         else:

@@ -15,17 +15,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import LiteralString
 
-from psycopg import Error, errors
+from psycopg import errors
 
 from cdc.errors import CaptureConfigError
 from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_chunk import ChunkReader, ReadChunk
-from cdc.postgres_publication import published_tables, publishes_all_tables
+from cdc.postgres_snapshot_plan import check_rights, own_id, plan_tables
 from cdc.postgres_source import Connection, PostgresSource, connect
 from cdc.snapshot_chunk import WATERMARK_PREFIX, Note, SnapshotChunk
 from cdc.snapshot_plan import SnapshotQueue
 from cdc.snapshot_state import TableSnapshot
-from cdc.snapshot_table import quote_name
 from cdc.snapshot_topic import SnapshotTopic
 from cdc.snapshot_window import SnapshotWindow, VisibleTransactions
 from cdc.transaction_assembly import TransactionAssembly
@@ -43,99 +42,9 @@ _SESSION: LiteralString = """
 _WATERMARK: LiteralString = """
     select pg_catalog.pg_current_xact_id(), pg_catalog.pg_logical_emit_message(false, %s, %s::text)
 """
-_RIGHTS: LiteralString = """
-    select pg_catalog.pg_is_in_recovery(), pg_catalog.has_function_privilege(%s, 'execute')
-"""
 _VISIBLE: LiteralString = "select pg_catalog.pg_current_snapshot()::text"
-_FLUSH_SINCE = 170_000
 _POLL_S = (0.005, 0.02, 0.1, 0.5)
 _SAY_AFTER_S = 5.0
-_QUIET_TRIES = 20
-_QUIET_POLL_S = 0.05
-
-
-async def plan_snapshots(
-    source: PostgresSource, connection: Connection, queue: SnapshotQueue
-) -> list[Note]:
-    """Decide what this start of capture is to load; returns the records that say so.
-
-    Raises CaptureConfigError where something is to be loaded from a server or by a role that
-    cannot.
-    """
-    added, notes = queue.plan(
-        await published_tables(connection, source),
-        secrets.token_hex(4),
-        enabled=source.snapshot == "initial",
-        all_tables=await publishes_all_tables(connection, source),
-    )
-    if added:
-        empty = await _empty_tables(connection, added)
-        now_ms = time.time_ns() // 1_000_000
-        added = [
-            one.advanced(0, (), now_ms, complete=True) if one in empty else one for one in added
-        ]
-    notes += queue.enter(added)
-    if queue.has_work:
-        await check_rights(source, connection)
-    return notes
-
-
-async def check_rights(source: PostgresSource, connection: Connection) -> None:
-    """Raise CaptureConfigError where watermarks cannot be written."""
-    flush = ", bool" if connection.info.server_version >= _FLUSH_SINCE else ""
-    function = f"pg_catalog.pg_logical_emit_message(bool, text, text{flush})"
-    cursor = await connection.execute(_RIGHTS, (function,))
-    recovers, may_emit = await cursor.fetchone() or (False, False)
-    if recovers:
-        raise CaptureConfigError(
-            found="a standby, which cannot write the watermarks of a snapshot",
-            expected="the primary, where rows that are there already are to be loaded",
-            mend=f'set dsn in {source.setting} to the primary, or snapshot = "never"',
-        )
-    if not may_emit:
-        role = connection.info.user
-        raise CaptureConfigError(
-            found=f"the role {role} without the right to write logical messages",
-            expected="EXECUTE on pg_logical_emit_message, for the watermarks of a snapshot",
-            mend=f'grant execute on function {function} to "{role}", '
-            f'or snapshot = "never" in {source.setting}',
-        )
-
-
-async def _empty_tables(
-    connection: Connection, tables: Sequence[TableSnapshot]
-) -> list[TableSnapshot]:
-    """Tables in which there is nothing to load, as far as that is certain at once.
-
-    Certain is what is seen while no transaction is open. Rows written to them from now on come
-    by the stream alone and not a second time by a snapshot.
-    """
-    for _ in range(_QUIET_TRIES):
-        await connection.execute("begin isolation level repeatable read read only")
-        try:
-            cursor = await connection.execute(_VISIBLE)
-            (text,) = await cursor.fetchone() or ("",)
-            visible = VisibleTransactions.parse(str(text))
-            if visible.xmin == visible.xmax:
-                await connection.execute(
-                    "set local row_security = off; set local lock_timeout = 1000"
-                )
-                return [table for table in tables if await _is_empty(connection, table)]
-        except Error as error:
-            # A table that cannot be read says so when it is loaded.
-            _log.info("not looking for empty tables: %s", str(error).strip())
-            return []
-        finally:
-            await connection.execute("rollback")
-        await asyncio.sleep(_QUIET_POLL_S)
-    return []
-
-
-async def _is_empty(connection: Connection, table: TableSnapshot) -> bool:
-    name = f"{quote_name(table.schema)}.{quote_name(table.table)}"
-    query = f"select exists (select from {name})"  # noqa: S608 - the name is quoted
-    cursor = await connection.execute(query.encode())
-    return await cursor.fetchone() == (False,)
 
 
 class PostgresSnapshots:
@@ -191,7 +100,7 @@ class PostgresSnapshots:
     async def _work(self, connection: Connection) -> None:
         while True:
             self._asked.clear()
-            while (snapshot := self._next()) is not None:
+            while (snapshot := await self._next(connection)) is not None:
                 await self._load(connection, snapshot)
             self._close_window()
             try:
@@ -200,11 +109,11 @@ class PostgresSnapshots:
             except TimeoutError:
                 await self._look_for_new_tables(connection)
 
-    def _next(self) -> TableSnapshot | None:
+    async def _next(self, connection: Connection) -> TableSnapshot | None:
         snapshot = self._queue.next()
-        if snapshot is not None:
+        if snapshot is not None or not self._queue.is_asked:
             return snapshot
-        taken = self._queue.take_request()
+        taken = self._queue.take_request(await own_id(connection))
         if taken is None:
             return None
         snapshot, notes = taken
@@ -212,12 +121,7 @@ class PostgresSnapshots:
         return snapshot
 
     async def _look_for_new_tables(self, connection: Connection) -> None:
-        added, notes = self._queue.plan(
-            await published_tables(connection, self._source),
-            secrets.token_hex(4),
-            enabled=self._source.snapshot == "initial",
-            all_tables=await publishes_all_tables(connection, self._source),
-        )
+        added, notes = await plan_tables(self._source, connection, self._queue)
         notes += self._queue.enter(added)
         if notes:
             self._publish(notes)
@@ -254,9 +158,9 @@ class PostgresSnapshots:
         if self._window is None:
             self._window = self._assembly.open_window()
         window = self._window
-        limit = (await self._look(connection, window)).xmax
+        limit = await own_id(connection)
         begun_s, said, attempt = time.monotonic(), False, 0
-        while (visible := await self._look(connection, window)).xmin < limit:
+        while (visible := await self._look(connection, window)).xmin <= limit:
             if not said and time.monotonic() - begun_s > _SAY_AFTER_S:
                 said = True
                 _log.warning(

@@ -6,7 +6,7 @@ import psycopg
 
 from cdc.errors import CaptureConfigError
 from cdc.postgres_publication import published_tables
-from cdc.postgres_snapshot import check_rights
+from cdc.postgres_snapshot_plan import check_rights
 from cdc.postgres_source import PostgresSource, connect
 from cdc.snapshot_state import SnapshotRequest
 from cdc.snapshot_table import quote_name

@@ -6,6 +6,7 @@ that a chunk is never read under one shape and encoded under another.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import LiteralString, cast
 
 from psycopg import errors
@@ -60,13 +61,69 @@ async def lock_table(connection: Connection, schema: str, table: str) -> None:
     await connection.execute(f"lock table {name} in access share mode".encode())
 
 
-async def published_as(
+@dataclass(frozen=True, slots=True)
+class DescribedTable:
+    """A table, and what it was made of: `attributes` as in _COLUMNS, `published` in _PUBLISHED."""
+
+    table: SnapshotTable
+    attributes: list[tuple[object, ...]]
+    published: JsonObject
+
+
+async def describe_table(
+    connection: Connection,
+    source: PostgresSource,
+    schema: str,
+    table: str,
+    before: DescribedTable | None,
+) -> DescribedTable:
+    """The table as it is now, with what of it is published; `before` as it was a chunk ago.
+
+    Raises psycopg's UndefinedTable where it is gone or not published.
+    """
+    cursor = await connection.execute(_TABLE, (schema, table))
+    row = await cursor.fetchone()
+    if row is None:
+        raise errors.UndefinedTable(f'the table "{schema}"."{table}" is gone')
+    oid, kind, identity, estimated = int(row[0]), str(row[1]), str(row[2]), row[3]
+    cursor = await connection.execute(_COLUMNS, (oid,))
+    attributes = await cursor.fetchall()
+    if before is not None and before.attributes == attributes:
+        published = before.published
+    else:
+        published = await _published_as(connection, source, schema, table)
+    cursor = await connection.execute(_INDEX, (oid, identity))
+    index = await cursor.fetchone()
+    key_numbers: list[int] = list(index[0]) if index is not None else []
+    columns: list[Column] = []
+    names: dict[int, str] = {}
+    for name, type_oid, modifier, number, is_generated in attributes:
+        if _is_published(connection, name, published, is_generated=is_generated):
+            is_key = identity == "f" or (identity in "di" and number in key_numbers)
+            columns.append(Column(name, is_key, type_oid, modifier))
+            names[number] = name
+    order = tuple(names[number] for number in key_numbers if number in names)
+    if len(order) != len(key_numbers):
+        order = ()
+    members: tuple[Member, ...] = ()
+    if not order:
+        cursor = await connection.execute(_MEMBERS, (oid, oid))
+        members = tuple(Member(*member) for member in await cursor.fetchall())
+    row_filter = published.get("rowfilter")
+    described = SnapshotTable(
+        Relation(oid, schema, table, identity, tuple(columns)),
+        order,
+        str(row_filter) if row_filter else "",
+        kind == "p",
+        members,
+        int(estimated) if estimated is not None else None,
+    )
+    return DescribedTable(described, attributes, published)
+
+
+async def _published_as(
     connection: Connection, source: PostgresSource, schema: str, table: str
 ) -> JsonObject:
-    """The table's row of pg_publication_tables.
-
-    Raises psycopg's UndefinedTable where the publication does not have the table.
-    """
     cursor = await connection.execute(_PUBLISHED, (source.publication, schema, table))
     row = await cursor.fetchone()
     if row is None:
@@ -76,49 +133,12 @@ async def published_as(
     return cast("JsonObject", row[0])
 
 
-async def describe_table(
-    connection: Connection, schema: str, table: str, published: JsonObject
-) -> SnapshotTable:
-    """The table as it is now, with the columns and rows that `published_as` has of it.
-
-    Raises psycopg's UndefinedTable where it is gone.
-    """
-    cursor = await connection.execute(_TABLE, (schema, table))
-    row = await cursor.fetchone()
-    if row is None:
-        raise errors.UndefinedTable(f'the table "{schema}"."{table}" is gone')
-    oid, kind, identity, estimated = int(row[0]), str(row[1]), str(row[2]), row[3]
-    attnames = published.get("attnames")
-    row_filter = published.get("rowfilter")
-    generated_too = connection.info.server_version >= _GENERATED_SINCE
-    cursor = await connection.execute(_COLUMNS, (oid,))
-    attributes = [
-        (str(name), int(type_oid), int(modifier), int(number))
-        for name, type_oid, modifier, number, is_generated in await cursor.fetchall()
-        if (not isinstance(attnames, list) or name in attnames)
-        and (generated_too or not is_generated)
-        and not (is_generated and not isinstance(attnames, list))
-    ]
-    cursor = await connection.execute(_INDEX, (oid, identity))
-    index = await cursor.fetchone()
-    key_numbers: list[int] = list(index[0]) if index is not None else []
-    columns = tuple(
-        Column(name, identity == "f" or (identity in "di" and number in key_numbers), type_, mod)
-        for name, type_, mod, number in attributes
-    )
-    names = {number: name for name, _, _, number in attributes}
-    order = tuple(names[number] for number in key_numbers if number in names)
-    if len(order) != len(key_numbers):
-        order = ()
-    members: tuple[Member, ...] = ()
-    if not order:
-        cursor = await connection.execute(_MEMBERS, (oid, oid))
-        members = tuple(Member(*member) for member in await cursor.fetchall())
-    return SnapshotTable(
-        Relation(oid, schema, table, identity, columns),
-        order,
-        str(row_filter) if row_filter else "",
-        kind == "p",
-        members,
-        int(estimated) if estimated is not None else None,
-    )
+def _is_published(
+    connection: Connection, name: str, published: JsonObject, *, is_generated: bool
+) -> bool:
+    listed = published.get("attnames")
+    if is_generated and (
+        connection.info.server_version < _GENERATED_SINCE or not isinstance(listed, list)
+    ):
+        return False
+    return not isinstance(listed, list) or name in listed

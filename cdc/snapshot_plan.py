@@ -25,10 +25,17 @@ class SnapshotQueue:
         self._tried: set[TableName] = set()
 
     def plan(
-        self, published: Collection[TableName], snapshot: str, *, enabled: bool, all_tables: bool
+        self,
+        published: Collection[TableName],
+        snapshot: str,
+        since: int,
+        *,
+        enabled: bool,
+        all_tables: bool,
     ) -> tuple[list[TableSnapshot], list[Note]]:
         """Tables that are new to us, and the records to write for what changes.
 
+        `snapshot` is the id for them, `since` a transaction that began after they were seen.
         `enabled` is whether the source asks for loading; a gap that asks for it is in the states.
         """
         plan, tables = self._states.plan, self._states.tables
@@ -48,7 +55,7 @@ class SnapshotQueue:
         if plan is None or not plan.planned:
             self._states.plan = Plan(planned=True, reason=reason)
             notes.append(plan_note(self._topic, self._source, self._states.plan))
-        added = [TableSnapshot(*name, snapshot, reason) for name in new]
+        added = [TableSnapshot(*name, snapshot, reason, since=since) for name in new]
         return added, notes
 
     def enter(self, snapshots: Iterable[TableSnapshot]) -> list[Note]:
@@ -63,6 +70,11 @@ class SnapshotQueue:
     def note(self, snapshot: TableSnapshot) -> Note:
         """The record of a state that is not taken in yet."""
         return self._note((snapshot.schema, snapshot.table), snapshot)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is a request."""
+        return bool(self._states.requests)
 
     @property
     def has_work(self) -> bool:
@@ -80,12 +92,20 @@ class SnapshotQueue:
                 return snapshot
         return None
 
-    def take_request(self) -> tuple[TableSnapshot, list[Note]] | None:
-        """The oldest request as a snapshot to load, with the records that take it up."""
+    def take_request(self, since: int) -> tuple[TableSnapshot, list[Note]] | None:
+        """The oldest request as a snapshot to load, with the records that take it up.
+
+        `since` is a transaction that began after it was seen.
+        """
         for request_id, request in self._states.requests.items():
             del self._states.requests[request_id]
             snapshot = TableSnapshot(
-                request.schema, request.table, request_id, "request", where=request.where
+                request.schema,
+                request.table,
+                request_id,
+                "request",
+                where=request.where,
+                since=since,
             )
             key = SnapshotKey(self._source, request=request_id).encode()
             return snapshot, [Note(self._topic, key, None), *self.enter([snapshot])]

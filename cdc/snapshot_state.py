@@ -48,8 +48,9 @@ class TableSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `position` is the checkpoint: the key of the last row published, as PostgreSQL's text, in the
     order of the columns in `key`; for a table without a key the oid and the file of the relation
-    and the place (a tid) behind which to go on. `since` is what was visible when the table was
-    begun. `rows` counts rows read, `estimated_rows` is the planner's idea of all of them.
+    and the place (a tid) behind which to go on. From the transaction `since` on (64 bits) the
+    stream has what is done to the table. `rows` counts rows read, `estimated_rows` is the planner's
+    idea of all of them.
     """
 
     schema: str
@@ -60,7 +61,7 @@ class TableSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     where: str = ""
     key: tuple[str, ...] = ()
     position: tuple[str, ...] = ()
-    since: str = ""
+    since: int = 0
     rows: int = 0
     estimated_rows: int | None = None
     started_ms: int = 0
@@ -72,9 +73,7 @@ class TableSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether rows of it may have been published."""
         return self.started_ms > 0
 
-    def begun(
-        self, key: tuple[str, ...], since: str, estimated_rows: int | None, now_ms: int
-    ) -> TableSnapshot:
+    def begun(self, key: tuple[str, ...], estimated_rows: int | None, now_ms: int) -> TableSnapshot:
         """The snapshot as its first chunk finds it; going on where it was begun before."""
         if self.is_begun:
             return msgspec.structs.replace(self, state="running", error="")
@@ -83,7 +82,6 @@ class TableSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
             state="running",
             key=key,
             position=(),
-            since=since,
             rows=0,
             estimated_rows=estimated_rows,
             started_ms=now_ms,
@@ -108,7 +106,9 @@ class TableSnapshot(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def again(self, snapshot: str) -> TableSnapshot:
         """The same from the beginning, under another id."""
-        return TableSnapshot(self.schema, self.table, snapshot, self.reason, where=self.where)
+        return TableSnapshot(
+            self.schema, self.table, snapshot, self.reason, where=self.where, since=self.since
+        )
 
     def encode(self) -> bytes:
         """The record's value."""

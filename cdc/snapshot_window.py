@@ -47,13 +47,12 @@ class VisibleTransactions:
         full = self.full_id(xid)
         return full < self.xmin or (full < self.xmax and full not in self.running)
 
-    def saw_written_since(self, xid: int, since: VisibleTransactions) -> bool:
-        """Whether a transaction that is visible here was not visible earlier.
+    def saw_written_since(self, xid: int, first: int) -> bool:
+        """Whether a transaction that is visible here has an id from `first` (64 bits) on.
 
-        Of a frozen row the id may be of any age; one that is not of the time between is old.
+        Of a frozen row the id may be of any age; one beyond all that is visible is old.
         """
-        full = since.full_id(xid)
-        return not since.sees(xid) and full < self.xmax
+        return first <= self.full_id(xid) < self.xmax
 
     def full_id(self, xid: int) -> int:
         """The 64-bit id, which is less than 2**31 away from xmax: PostgreSQL sees to that."""
