@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import signal
 
+from cdc import postgres_chunk
 from cdc.mongo import MongoSource, capture_mongo
 from cdc.postgres import PostgresSource, capture_postgres
 from events.cluster import Cluster
@@ -25,15 +27,27 @@ async def run(arguments: argparse.Namespace) -> None:
         mongo = MongoSource(name, address, scope)
         await capture_mongo(mongo, cluster, stop=stop, on_ready=announce)
     else:
-        postgres = PostgresSource(name, address, scope, scope, tables=(f"{scope}.*",))
+        if arguments.chunk_rows:
+            postgres_chunk.CHUNK_ROWS = int(arguments.chunk_rows)
+        postgres = PostgresSource(
+            name,
+            address,
+            scope,
+            scope,
+            tables=(f"{scope}.*",),
+            snapshot="initial" if arguments.chunk_rows else "never",
+        )
         await capture_postgres(postgres, cluster, stop=stop, on_ready=announce)
 
 
 def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=["mongo", "postgres"])
     for argument in ("bootstrap", "prefix", "name", "address", "scope"):
         parser.add_argument(argument, help="scope: database, or schema, slot and publication")
+    parser.add_argument("--chunk-rows", type=int, help="load what is there, in such chunks")
     asyncio.run(run(parser.parse_args()))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from events.cluster import Cluster
 from infra.process import launch_prefix
@@ -48,11 +48,13 @@ class ServiceProcess:
         assert line == b"ready\n", f"it ended: {self._log.read_text()[-3_000:]}"
 
 
-def capture_process(database: Database, cluster: Cluster, source: str, log: Path) -> ServiceProcess:
+def capture_process(
+    database: Database, cluster: Cluster, source: str, log: Path, *more: str
+) -> ServiceProcess:
     """Capture of one source."""
     arguments = (database.kind, cluster.bootstrap, cluster.topics.prefix)
     return ServiceProcess(
-        log, "capture_process.py", *arguments, source, database.address, database.scope
+        log, "capture_process.py", *arguments, source, database.address, database.scope, *more
     )
 
 
@@ -72,6 +74,23 @@ async def read_all(cluster: Cluster, topic: str, count: int) -> list[Json]:
                 break
             for records in batches.values():
                 found += [json.loads(record.value) for record in records if record.value]
+    return found
+
+
+async def read_stable(cluster: Cluster, topic: str) -> list[ConsumerRecord]:
+    """What read_committed sees now; a transaction that a kill left open is not waited for."""
+    found: list[ConsumerRecord] = []
+    async with AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=cluster.bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+    ) as consumer:
+        ends = await consumer.end_offsets(sorted(consumer.assignment()))
+        for partition, end in ends.items():
+            while await consumer.position(partition) < end:
+                for records in (await consumer.getmany(timeout_ms=100)).values():
+                    found += records
     return found
 
 
