@@ -185,6 +185,9 @@ class Modules:
     __slots__ = ()
 
     def __getattr__(self, name):
+        if name.startswith("__"):
+            # What Python itself looks for (hasattr, copy, pickle) is no module.
+            raise AttributeError(name)
         if name not in _runner.modules.code:
             known = ", ".join(_runner.modules.code) or "none"
             raise HostError(
