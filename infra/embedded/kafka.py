@@ -6,7 +6,6 @@ rebalance, small internal topics, records up to 16 MiB as capture and router all
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
@@ -17,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from infra import artifacts
+from infra.embedded.server import listens
 from infra.errors import ServerStartError
 from infra.process import ProcessSpec
 
@@ -84,11 +84,7 @@ class EmbeddedKafka:
 
     async def answers(self) -> bool:
         """Whether a client can talk to it."""
-        try:
-            # The client would say loudly what is nothing yet: that nobody listens.
-            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            writer.close()
-        except OSError:
+        if not await listens(self.port):
             return False
         client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=2_000)
         try:

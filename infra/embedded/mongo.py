@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from infra import artifacts
+from infra.embedded.server import listens
 from infra.process import ProcessSpec
 
 REPLICA_SET = "rowcast"
@@ -56,11 +56,7 @@ class EmbeddedMongo:
 
     async def answers(self) -> bool:
         """Whether it takes commands."""
-        try:
-            # A client that meets nobody goes on trying in the background; so look first.
-            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            writer.close()
-        except OSError:
+        if not await listens(self.port):
             return False
         async with self._client() as client:
             try:

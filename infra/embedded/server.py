@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Protocol
 
@@ -37,6 +38,19 @@ class EmbeddedServer(Protocol):
     async def initialise(self) -> None:
         """What must be done once it answers, every time; idempotent."""
         ...
+
+
+async def listens(port: int) -> bool:
+    """Whether anybody takes connections on a loopback port.
+
+    Asked before a client is: one that meets nobody complains loudly, or goes on trying behind.
+    """
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def check_port_free(name: str, port: int) -> None:
