@@ -1,6 +1,6 @@
 """Which registrations an event is for, found without looking at those it is not for.
 
-A trie over the segments of patterns; at its nodes, registrations by the fields that they ask for
+At each pattern (events/pattern_tree.py), registrations by the fields that they ask for
 (their shape) and then, in a hash table, by the values: a hundred thousand registrations for as
 many keys cost an event one look-up. Shapes hang below the first of their fields, and only fields
 that the event has are followed, so that made-up fields cost nothing. Pure.
@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from events.event_type import EventPattern
 from events.json_codec import JsonObject
+from events.pattern_tree import PatternTree
 from push.conditions import Conditions, Shape, Values, values_of
 from push.pushed_event import Concern, PushedEvent
 
@@ -96,22 +97,11 @@ class _Holders(Generic[Item]):
                     yield shapes
 
 
-@dataclass(slots=True)
-class _Node(Generic[Item]):
-    children: dict[str, _Node[Item]] = field(default_factory=dict[str, "_Node[Item]"])
-    ending: _Holders[Item] = field(default_factory=_Holders[Item])
-    open_ended: _Holders[Item] = field(default_factory=_Holders[Item])
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.children and self.ending.is_empty and self.open_ended.is_empty
-
-
 class RegistrationIndex(Generic[Item]):
     """Items by pattern and conditions; an item stands in it once."""
 
     def __init__(self) -> None:
-        self._root: _Node[Item] = _Node()
+        self._tree: PatternTree[_Holders[Item]] = PatternTree(_Holders[Item])
         self._entries: dict[Item, tuple[EventPattern, Conditions]] = {}
 
     def __len__(self) -> int:
@@ -125,38 +115,22 @@ class RegistrationIndex(Generic[Item]):
 
     def add(self, item: Item, pattern: EventPattern, conditions: Conditions) -> None:
         """Take an item in that is not in it."""
-        node = self._root
-        for segment in pattern.segments:
-            node = node.children.setdefault(segment, _Node())
-        (node.open_ended if pattern.open_ended else node.ending).add(item, conditions)
+        self._tree.leaf(pattern).add(item, conditions)
         self._entries[item] = (pattern, conditions)
 
     def remove(self, item: Item) -> None:
         """Take an item out, and what of the trie was there for it alone."""
         pattern, conditions = self._entries.pop(item)
-        way = [self._root]
-        for segment in pattern.segments:
-            way.append(way[-1].children[segment])
-        (way[-1].open_ended if pattern.open_ended else way[-1].ending).remove(item, conditions)
-        for node, segment in zip(way[-2::-1], pattern.segments[::-1], strict=True):
-            if node.children[segment].is_empty:
-                del node.children[segment]
+        holders = self._tree.leaf(pattern)
+        holders.remove(item, conditions)
+        if holders.is_empty:
+            self._tree.discard(pattern)
 
     def match(self, event: PushedEvent) -> dict[Item, Concern]:
         """The items that an event concerns, and how."""
         found: dict[Item, Concern] = {}
-        level = [self._root]
-        for segment in event.type.split("."):
-            below: list[_Node[Item]] = []
-            for node in level:
-                node.open_ended.match(event, found)
-                for step in (segment, "*"):
-                    child = node.children.get(step)
-                    if child is not None:
-                        below.append(child)
-            level = below
-        for node in level:
-            node.ending.match(event, found)
+        for holders in self._tree.select(event.type):
+            holders.match(event, found)
         return found
 
 
