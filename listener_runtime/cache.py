@@ -15,6 +15,7 @@ import msgspec
 
 from events.json_codec import JsonObject, JsonValue, encode
 from listener_runtime.errors import HostCallError
+from listener_runtime.guest_key import checked_key
 
 MAX_VALUE_BYTES: Final = 1024 * 1024
 MAX_TTL_S: Final = 366 * 86_400
@@ -105,15 +106,7 @@ async def delete(cache: Cache, tenant: str, given: Delete) -> JsonObject:
 
 
 def _checked(key: str) -> str:
-    if not key or len(key) > _MAX_KEY_CHARS:
-        raise HostCallError(
-            f"g.cache: found a key of {len(key):,} characters, expected 1 to {_MAX_KEY_CHARS}"
-        )
-    try:
-        key.encode()
-    except UnicodeEncodeError as error:
-        raise HostCallError(f"g.cache: found a key that is no Unicode text: {error}") from error
-    return key
+    return checked_key("g.cache", key, _MAX_KEY_CHARS)
 
 
 class EmbeddedCache:

@@ -15,6 +15,7 @@ import msgspec
 from events.json_codec import JsonObject, JsonValue, decode, encode
 from events.run import StateWrite
 from listener_runtime.errors import HostCallError
+from listener_runtime.guest_key import checked_key
 from listener_runtime.redaction import Redaction
 
 MAX_KEYS: Final = 1_000
@@ -132,12 +133,4 @@ class ListenerState:
 
 
 def _checked(key: str) -> str:
-    if not key or len(key) > _MAX_KEY_CHARS:
-        raise HostCallError(
-            f"g.kv: found a key of {len(key):,} characters, expected 1 to {_MAX_KEY_CHARS}"
-        )
-    try:
-        key.encode()
-    except UnicodeEncodeError as error:
-        raise HostCallError(f"g.kv: found a key that is no Unicode text: {error}") from error
-    return key
+    return checked_key("g.kv", key, _MAX_KEY_CHARS)
