@@ -69,7 +69,10 @@ def versioned_dsn(request: pytest.FixtureRequest, servers_folder: Path) -> Itera
     version = int(request.param)
     programs = artifacts.older_postgres_bins().get(version)
     if programs is not None and not programs.exists():
-        pytest.skip(f"PostgreSQL {version} is not installed")
+        # `make test` installs it: a machine without it lacks a step, and must not pass.
+        pytest.fail(
+            f"PostgreSQL {version} is not at {programs}; infra/debian-packages.sh installs it"
+        )
     (port,) = free_ports(1)
     server = EmbeddedPostgres(
         servers_folder / f"postgres-{version}",
