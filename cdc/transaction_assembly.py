@@ -167,8 +167,7 @@ class TransactionAssembly:
         Raises SourceFormatError where the message cannot follow those before.
         """
         if data[:1] == b"I":
-            if not self._ignored or insert_relation(data) not in self._ignored:
-                self._insert(data)
+            self._insert(data)
             return None
         message = decode_message(data)
         match message:
@@ -218,10 +217,12 @@ class TransactionAssembly:
 
     def _insert(self, data: bytes) -> None:
         transaction = self._open_transaction()
+        oid = insert_relation(data)
+        if oid in self._ignored:
+            return
         self._ordinal = ordinal = self._ordinal + 1
         if ordinal <= self._skipped_to:
             return
-        oid = insert_relation(data)
         encoder = self._encoder(oid)
         if self._announced:
             self._tell(encoder, ordinal, transaction)
