@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import ConsumerRecord
 
 from events.cluster import Cluster
+from router.compacted_topic import CompactedTopic
 from router.definition import Definition, decode_definition
-from router.errors import DefinitionError, RoutingStoppedError
+from router.errors import DefinitionError
 from router.listener import ListenerIndex
 from router.module import Module, decode_module, is_module_key
 
@@ -24,16 +24,12 @@ class DefinitionFeed:
     """Calls `on_change(index)` with all enabled listeners, first once all were read."""
 
     def __init__(self, cluster: Cluster, on_change: Callable[[ListenerIndex], None]) -> None:
-        self._partition = TopicPartition(cluster.topics.definitions, 0)
         self._on_change = on_change
         self._definitions: dict[bytes, Definition] = {}
         self._modules: dict[str, Module] = {}
         self._module_names: dict[bytes, str] = {}
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=cluster.bootstrap,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
+        self._topic = CompactedTopic(
+            cluster, cluster.topics.definitions, "definitions", self._take_record
         )
 
     @property
@@ -43,38 +39,22 @@ class DefinitionFeed:
 
     async def start(self) -> None:
         """Read all definitions there are."""
-        try:
-            await self._consumer.start()
-            self._consumer.assign([self._partition])
-            ends = await self._consumer.end_offsets([self._partition])
-            while await self._consumer.position(self._partition) < ends[self._partition]:
-                await self._read(timeout_ms=200)
-        except KafkaError as error:
-            await self._consumer.stop()
-            raise RoutingStoppedError(f"the definitions cannot be read: {error!r}") from error
+        await self._topic.read_whole()
         self._publish()
 
     async def run(self) -> None:
         """Follow changes until cancelled."""
         while True:
-            try:
-                changed = await self._read(timeout_ms=1_000)
-            except KafkaError as error:
-                raise RoutingStoppedError(f"definitions cannot be followed: {error!r}") from error
-            if changed:
+            if await self._topic.read_more():
                 self._publish()
 
     async def close(self) -> None:
         """Stop reading."""
-        await self._consumer.stop()
+        await self._topic.close()
 
-    async def _read(self, timeout_ms: int) -> bool:
-        batches = await self._consumer.getmany(timeout_ms=timeout_ms)
-        for records in batches.values():
-            for record in records:
-                if record.key is not None:
-                    self._take(record.key, record.value)
-        return bool(batches)
+    def _take_record(self, record: ConsumerRecord) -> None:
+        if record.key is not None:
+            self._take(record.key, record.value)
 
     def _take(self, key: bytes, value: bytes | None) -> None:
         if is_module_key(key):
