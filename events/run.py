@@ -18,8 +18,9 @@ class RunRequest:
     """One attempt to run a listener's code for an event.
 
     `event` is the event's JSON as it stands on Kafka; `event_id` and `chain` are for host calls
-    that carry them on (Idempotency-Key, logical message); `memory_mb` caps the guest's heap;
-    `state` is what g.kv reads, JSON by key; `modules` are names and code that the listener imports.
+    that carry them on (Idempotency-Key, logical message); `timeout_s` bounds how long it takes,
+    `cpu_s` the CPU time that it uses; `memory_mb` caps the guest's heap; `state` is what g.kv
+    reads, JSON by key; `modules` are names and code that the listener imports.
     """
 
     run_id: str
@@ -31,6 +32,7 @@ class RunRequest:
     attempt: int = 1
     tenant: str = "default"
     timeout_s: float = 10.0
+    cpu_s: float = 5.0
     memory_mb: int = 256
     reuse: bool = False
     state: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
@@ -87,9 +89,9 @@ class LogLine:
 class RunOutcome:
     """How an attempt ended.
 
-    `failed`: the code raised, `error` holds its traceback. `timeout`: it was killed at its time
-    limit. `killed`: its process died (memory, exit, garbage on the pipe). Emissions and pushes of
-    any but `ok` must not be sent. `cancelled` names schedules that end; what the run schedules
+    `failed`: the code raised, `error` holds its traceback. `timeout`: it was killed at a limit of
+    its time. `killed`: its process died (memory, exit, garbage on the pipe). Emissions and pushes
+    of any but `ok` must not be sent. `cancelled` names schedules that end; what the run schedules
     under such a name it scheduled after that.
     """
 

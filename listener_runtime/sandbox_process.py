@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 import psutil
 
+from listener_runtime.cpu_time import cpu_time_s
 from listener_runtime.errors import FrameError, ImageError
 from listener_runtime.frames import LENGTH_BYTES, Said, Started, decode_frame, decode_length
 from listener_runtime.image import PROGRAM
@@ -116,6 +117,10 @@ class SandboxProcess:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    def cpu_time_s(self) -> float:
+        """Seconds of CPU time that it has used since it began; raises OSError once it is gone."""
+        return cpu_time_s(self.pid)
 
     @property
     def is_alive(self) -> bool:

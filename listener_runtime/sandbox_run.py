@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from events.json_codec import JsonObject, JsonValue
 from events.run import RunOutcome, RunRequest
+from listener_runtime.cpu_time import CpuWatch
 from listener_runtime.errors import FrameError, HostCallError
 from listener_runtime.frames import (
     Call,
@@ -163,15 +164,18 @@ async def run_in(
     another of its frame did has no outcome then and is to be run again; a run alone has one.
     """
     runs = [SandboxRun(one, host.open(one.request), redaction) for one in waiting]
-    limit_s = waiting[0].request.timeout_s
+    request = waiting[0].request
+    deadline = asyncio.timeout(request.timeout_s)
+    watch = CpuWatch(process.cpu_time_s, request.cpu_s, deadline)
     whole = False
     try:
-        async with asyncio.timeout(limit_s):
-            process.send(_frame([one.request for one in waiting], secrets))
-            process.heap_bytes = await _exchange(process, runs)
+        async with deadline:
+            with watch:
+                process.send(_frame([one.request for one in waiting], secrets))
+                process.heap_bytes = await _exchange(process, runs, watch)
         whole = True
     except TimeoutError:
-        await _give_up(process, runs, "timeout", f"it ran for more than {limit_s:g} s; killed")
+        await _give_up(process, runs, "timeout", _limit_reached(request, watch))
     except FrameError as error:
         await _give_up(process, runs, "killed", f"its process was killed: {error}")
     except ProcessEndedError as error:
@@ -182,7 +186,16 @@ async def run_in(
             await asyncio.gather(*(run.abandon() for run in runs if not run.is_settled))
 
 
-async def _exchange(process: SandboxProcess, runs: Sequence[SandboxRun]) -> int:
+def _limit_reached(request: RunRequest, watch: CpuWatch) -> str:
+    if watch.is_exceeded:
+        return (
+            f"it used more than {request.cpu_s:g} s of CPU time; killed; `cpu_s` in the header "
+            "allows more"
+        )
+    return f"it ran for more than {request.timeout_s:g} s; killed"
+
+
+async def _exchange(process: SandboxProcess, runs: Sequence[SandboxRun], watch: CpuWatch) -> int:
     """Speak with the process until all runs are settled; returns how large its memory is."""
     received_bytes = 0
     while True:
@@ -197,6 +210,9 @@ async def _exchange(process: SandboxProcess, runs: Sequence[SandboxRun]) -> int:
             raise FrameError("found more results than runs")
         for message in said.messages:
             await _take(message, said, runs, process)
+        if ends:
+            # Each run of a frame may use as much as if it were alone.
+            watch.renew()
         if said.ending is not None:
             if not all(run.is_settled for run in runs):
                 raise FrameError("found an end without its result")

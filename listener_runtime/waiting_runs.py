@@ -142,12 +142,14 @@ def _is_alike(first: WaitingRun, other: WaitingRun) -> bool:
         one.code,
         one.modules,
         one.timeout_s,
+        one.cpu_s,
         one.memory_mb,
         one.reuse,
     ) == (
         two.code,
         two.modules,
         two.timeout_s,
+        two.cpu_s,
         two.memory_mb,
         two.reuse,
     )

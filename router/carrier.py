@@ -113,6 +113,7 @@ class Carrier:
                     attempt=attempt,
                     tenant=definition.tenant,
                     timeout_s=definition.timeout_s,
+                    cpu_s=definition.cpu_s,
                     memory_mb=definition.memory_mb,
                     reuse=definition.reuse,
                     state=self._state.of(definition.tenant, definition.name),

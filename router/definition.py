@@ -77,6 +77,7 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry: Retry = Retry()
     ordering: Literal["key", "none"] = "key"
     timeout_s: float = 10.0
+    cpu_s: float = 5.0
     memory_mb: int = 256
     tenant: str = "default"
     enabled: bool = True
@@ -158,6 +159,7 @@ def check_definition(definition: Definition) -> Definition:
         raise DefinitionError("found `modules` in a trigger, which has no code to use them")
     _check_range("modules: how many", len(definition.modules), 0, MAX_MODULES)
     _check_range("timeout_s", definition.timeout_s, 0.001, MAX_TIMEOUT_S)
+    _check_range("cpu_s", definition.cpu_s, 0.01, MAX_TIMEOUT_S)
     _check_range("memory_mb", definition.memory_mb, 32, 4_096)
     _check_range("retry.attempts", definition.retry.attempts, 0, MAX_ATTEMPTS)
     _check_range("retry.backoff_s", definition.retry.backoff_s, 0, 86_400)

@@ -114,6 +114,7 @@ def _request(definition: Definition, code: str, event: Event) -> RunRequest:
         chain=Chain(event.id),
         tenant=definition.tenant,
         timeout_s=definition.timeout_s,
+        cpu_s=definition.cpu_s,
         memory_mb=definition.memory_mb,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -217,6 +218,15 @@ async def test_work_without_end_is_ended_and_the_next_run_is_untouched(
     shared: SandboxPool, work: str
 ) -> None:
     outcome = await shared.run(request(function(ENDLESS[work]), timeout_s=0.5))
+    assert outcome.status in ("timeout", "failed", "killed")
+    assert await result(shared, "def main(event, g): return 1") == 1
+
+
+@pytest.mark.parametrize("work", ENDLESS)
+async def test_work_without_end_is_ended_by_its_cpu_time_alone(
+    shared: SandboxPool, work: str
+) -> None:
+    outcome = await shared.run(replace(request(function(ENDLESS[work]), timeout_s=900), cpu_s=0.3))
     assert outcome.status in ("timeout", "failed", "killed")
     assert await result(shared, "def main(event, g): return 1") == 1
 
