@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 
 import psycopg
 from psycopg import errors
@@ -24,6 +24,7 @@ from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_preparation import Preparation, prepare
 from cdc.postgres_publication import OWN_SCHEMA
 from cdc.postgres_slot import identify, slot_state
+from cdc.postgres_slot_watch import SlotWatch
 from cdc.postgres_snapshot import PostgresSnapshots
 from cdc.postgres_snapshot_plan import plan_snapshots
 from cdc.postgres_source import PostgresSource, connect
@@ -32,9 +33,11 @@ from cdc.publisher import Publisher
 from cdc.replication_frames import KEEPALIVE, LOG_DATA, LOG_DATA_START, decode_keepalive
 from cdc.replication_stream import ReplicationStream
 from cdc.schema_log import SchemaLog, told_looks
+from cdc.snapshot_chunk import Note
 from cdc.snapshot_plan import SnapshotQueue
 from cdc.snapshot_topic import SnapshotTopic
 from cdc.transaction_assembly import TransactionAssembly
+from cdc.wal_retention import wal_budget_key
 from events.cluster import Cluster
 
 __all__ = ["PostgresSource", "capture_postgres"]
@@ -64,11 +67,13 @@ async def capture_postgres(
     """
     publisher = Publisher(cluster, source.name)
     try:
-        # First this, which fences an older capture; what follows then has the source to itself.
-        last = await publisher.start()
         async with contextlib.AsyncExitStack() as stack:
             connection = await connect(source)
             stack.push_async_callback(connection.close)
+            watch = SlotWatch(source, cluster, connection)
+            await watch.look()
+            # This fences an older capture; what follows then has the source to itself.
+            last = await publisher.start()
             replication = await connect(source, replication=True)
             stack.push_async_callback(replication.close)
             identity = await identify(replication)
@@ -92,8 +97,9 @@ async def capture_postgres(
                 source, cluster, identity.database, topic, queue, assembly, stream.wake
             )
             capture = _Capture(source, publisher, catalogue, stream, assembly)
+            watching = watch.run(publisher.found(wal_budget_key(source.name)), capture.note)
             on_ready()
-            await capture.run(stop, snapshots.run())
+            await capture.run(stop, snapshots.run(), watching)
     except psycopg.Error as error:
         raise SourceLostError(
             f"PostgreSQL failed a request of the capture of {source.name}: {str(error).strip()}"
@@ -161,10 +167,18 @@ class _Capture:
         self._fed_back_at = 0.0
         self._stopping = False
 
-    async def run(self, stop: asyncio.Event, snapshots: Coroutine[None, None, None]) -> None:
-        """Until stop; what stands complete in memory then is published first."""
+    def note(self, notes: Sequence[Note]) -> None:
+        """Publish records of state as soon as may be."""
+        self._assembly.note(notes, time.time_ns() // 1_000_000)
+        self._stream.wake()
+
+    async def run(self, stop: asyncio.Event, *beside: Coroutine[None, None, None]) -> None:
+        """Until stop; what stands complete in memory then is published first.
+
+        `beside` runs meanwhile; what it raises ends capture.
+        """
         helpers = [
-            asyncio.create_task(snapshots),
+            *map(asyncio.create_task, beside),
             asyncio.create_task(self._send_feedback()),
             asyncio.create_task(self._call_heartbeats()),
             asyncio.create_task(self._await_stop(stop)),

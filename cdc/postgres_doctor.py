@@ -7,27 +7,20 @@ from typing import LiteralString, cast
 import psycopg
 
 from cdc.errors import CaptureConfigError
-from cdc.finding import Finding, Severity
+from cdc.finding import Finding
 from cdc.postgres_preparation import check_server
 from cdc.postgres_publication import keyless_tables, published_tables
 from cdc.postgres_risks import find_risks, read_facts
 from cdc.postgres_slot import slot_state
+from cdc.postgres_slot_watch import read_retention
 from cdc.postgres_source import Connection, PostgresSource, connect
+from cdc.wal_retention import MEBIBYTE
 
 _SERVER: LiteralString = """
     select current_setting('synchronous_commit'),
            current_setting('max_replication_slots')::int,
            (select count(*)::int from pg_catalog.pg_replication_slots)
 """
-_RETAINED: LiteralString = """
-    select coalesce(pg_catalog.pg_wal_lsn_diff(
-               case when pg_catalog.pg_is_in_recovery()
-                   then pg_catalog.pg_last_wal_receive_lsn()
-                   else pg_catalog.pg_current_wal_lsn() end, restart_lsn), 0)::bigint
-    from pg_catalog.pg_replication_slots where slot_name = %s
-"""
-_RETAINED_WARNING_BYTES = 1 << 30
-_MEBIBYTE = 1 << 20
 
 
 async def examine_postgres(source: PostgresSource) -> list[Finding]:
@@ -97,22 +90,17 @@ async def _slot(connection: Connection, source: PostgresSource) -> list[Finding]
                 "slot",
                 f"{source.slot} invalidated by the server ({slot.invalidation})",
                 "a slot that keeps the log",
-                f'changes were lost; set on_gap = "continue" in {source.setting} to go on',
+                f'changes were lost; set on_gap = "snapshot" in {source.setting} to go on and load '
+                'all tables anew, or "continue" to go on without',
             )
         ]
-    (retained,) = await _row(connection, _RETAINED, source.slot)
-    size = int(str(retained))
-    severity: Severity = "ok" if size < _RETAINED_WARNING_BYTES else "warning"
-    reader = f"read by process {slot.active_pid}" if slot.active_pid else "read by nobody now"
-    return [
-        Finding(
-            severity,
-            "slot",
-            f"{source.slot}, {reader}, keeps {size // _MEBIBYTE} MiB of log",
-            f"less than {_RETAINED_WARNING_BYTES // _MEBIBYTE} MiB",
-            "" if severity == "ok" else "start capture, or look at why it lags (rowcast status)",
-        )
-    ]
+    kept = await read_retention(connection, source)
+    if kept is None:
+        return []
+    if not kept.is_over:
+        return [_ok("slot", kept.summary)]
+    budget = f"less than {kept.budget_bytes // MEBIBYTE} MiB (wal_budget_mb in {source.setting})"
+    return [Finding("warning", "slot", kept.summary, budget, kept.mend())]
 
 
 async def _publication(connection: Connection, source: PostgresSource) -> list[Finding]:

@@ -157,6 +157,15 @@ def _of_own_slot(facts: Facts, source: PostgresSource) -> list[Finding]:
     limit_mb = int(facts.settings.get("max_slot_wal_keep_size", "-1"))
     if slot is None or limit_mb < 0:
         return []
+    if source.wal_budget_mb >= limit_mb > 0:
+        return [
+            _warning(
+                "wal_budget_mb",
+                f"{source.wal_budget_mb} MiB, but the server drops what exceeds {limit_mb} MiB",
+                "a budget below max_slot_wal_keep_size, so that the warning comes before the loss",
+                f"set wal_budget_mb = {limit_mb // 2} in {source.setting}, or leave it out",
+            )
+        ]
     left = slot.get("safe_wal_size")
     if slot.get("wal_status") == "unreserved" or (isinstance(left, int) and left <= 0):
         urgent, found = True, "the next checkpoint throws away log that was not captured yet"

@@ -27,6 +27,8 @@ class PostgresSource:
     whether rows that are there when capture first sees a table are loaded. `keyless_full`: tables
     without a primary key get REPLICA IDENTITY FULL (where the role is a superuser), since UPDATE
     and DELETE on them would otherwise fail in the application as soon as they are published.
+    `wal_budget_mb`: how much log the slot may keep before somebody is told, 0 for half of the
+    server's own limit, or 2,048 where it has none.
     """
 
     name: str
@@ -38,6 +40,7 @@ class PostgresSource:
     heartbeat_s: float = 10.0
     keyless_full: bool = True
     snapshot: Literal["initial", "never"] = "never"
+    wal_budget_mb: int = 0
 
     def wants(self, schema: str, table: str) -> bool:
         """Whether a table is to be captured."""

@@ -64,6 +64,7 @@ class Publisher:
         self._owner = Owner(secrets.token_hex(8), socket.gethostname(), os.getpid())
         self._producer: AIOKafkaProducer | None = None
         self._known: set[str] = {cluster.topics.progress}
+        self._found: dict[bytes | None, bytes | None] = {}
 
     async def start(self) -> bytes | None:
         """Take over from an older capture of the source; the value of its last progress record.
@@ -86,13 +87,18 @@ class Publisher:
         try:
             await producer.start()
             await self._take_over(producer)
-            return await self._last(self._key)
+            self._found = await self._last_values()
+            return self._found.get(self._key)
         except ProducerFenced as error:
             raise await self._failure(error) from error
         except KafkaConnectionError as error:
             raise unreachable(self._cluster, error) from error
         except KafkaError as error:
             raise PublishError(f"the producer could not start: {error!r}") from error
+
+    def found(self, key: bytes) -> bytes | None:
+        """The value of a key's last record on the progress topic, as it was at the start."""
+        return self._found.get(key)
 
     async def told(self, topic: str) -> list[bytes]:
         """The values of a topic's committed records, for what an earlier capture told there."""
@@ -173,7 +179,7 @@ class Publisher:
         last = producer.create_batch()
         last.append(timestamp=int(time.time() * 1_000), key=self._key, value=progress)
         queues = {partition: list(queue) for partition, queue in batches.items()}
-        queues[TopicPartition(self._cluster.topics.progress, 0)] = [last]
+        queues.setdefault(TopicPartition(self._cluster.topics.progress, 0), []).append(last)
         acknowledged: list[Awaitable[object]] = []
         # First one batch of each partition, so that one request adds all partitions to the
         # transaction and one carries all first batches; the accumulator holds one a partition.
@@ -241,14 +247,13 @@ class Publisher:
             return PublishError("the producer had failed before this group")
         return PublishError(f"a group was not committed to Kafka: {error!r}")
 
-    async def _last(self, key: bytes) -> bytes | None:
-        """The value of the last record of a key on the progress topic."""
+    async def _last_values(self) -> dict[bytes | None, bytes | None]:
+        """The value of each key's last record on the progress topic, None where it is gone."""
         records = await read_to_end(self._cluster, self._cluster.topics.progress, 1)
-        values = [record.value for record in records if record.key == key]
-        return values[-1] if values else None
+        return {record.key: record.value for record in records}
 
     async def _other_owner(self) -> Owner | None:
-        value = await self._last(owner_key(self._source))
+        value = (await self._last_values()).get(owner_key(self._source))
         owner = decode_owner(value) if value is not None else None
         return owner if owner != self._owner else None
 

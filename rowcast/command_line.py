@@ -24,6 +24,7 @@ from rowcast.doctor import examine
 from rowcast.emission import emit_event
 from rowcast.errors import NotRunningError, RowcastError
 from rowcast.installation import DEFAULT_FOLDER, open_installation
+from rowcast.slot_status import read_slots
 from rowcast.snapshot_command import ask_for_snapshot, read_snapshots
 from rowcast.status import read_status, with_truth
 from rowcast.supervised_process import NOT_AGAIN_EXIT
@@ -114,13 +115,15 @@ def run_http(folder: Path) -> None:
 @_folder_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(folder: Path, as_json: bool) -> None:
-    """Say what runs, and where, and what is being loaded."""
+    """Say what runs, and where, how much log slots keep, and what is being loaded."""
     found = read_status(folder / "status.json")
     if found is None:
         raise NotRunningError(f"nothing was started in {folder}; `rowcast up --dir {folder}` does")
     status = with_truth(found)
-    snapshots = _run(read_snapshots(open_installation(folder, port_base=status.port_base), status))
-    text, runs = inspection.status_text(status, snapshots, as_json=as_json)
+    installation = open_installation(folder, port_base=status.port_base)
+    slots = _run(read_slots(installation))
+    snapshots = _run(read_snapshots(installation, status))
+    text, runs = inspection.status_text(status, slots, snapshots, as_json=as_json)
     click.echo(text)
     sys.exit(0 if runs else 1)
 

@@ -31,6 +31,7 @@ _Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,100}
 _Heartbeat: TypeAlias = Annotated[float, msgspec.Meta(ge=0.05, le=86_400)]
 _Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 _MemoryMb: TypeAlias = Annotated[int, msgspec.Meta(ge=220, le=1_048_576)]
+_WalBudgetMb: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
 _Processes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
 
 
@@ -69,6 +70,7 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keyless_full: bool = True
     pre_images: bool = True
     snapshot: Literal["initial", "never"] = "initial"
+    wal_budget_mb: _WalBudgetMb = 0
 
 
 class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,19 +23,22 @@ from rowcast.definition_files import read_applied
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
 from rowcast.kafka_access import follow, read_topic
+from rowcast.slot_status import Slots, slot_line
 from rowcast.snapshot_command import Snapshots, snapshot_lines
 from rowcast.status import Status
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
 
-def status_text(status: Status, snapshots: Snapshots, *, as_json: bool) -> tuple[str, bool]:
+def status_text(
+    status: Status, slots: Slots, snapshots: Snapshots, *, as_json: bool
+) -> tuple[str, bool]:
     """The status to print, and whether everything runs."""
     runs = bool(status.services) and all(
         service.state == "running" for service in status.services.values()
     )
     if as_json:
-        whole = {**msgspec.to_builtins(status), "snapshots": snapshots}
+        whole = {**msgspec.to_builtins(status), "slots": slots, "snapshots": snapshots}
         return msgspec.json.encode(whole).decode(), runs
     lines = [f"http   {status.http}", f"kafka  {status.kafka}"]
     lines += [f"{name:<6} {source.dsn}" for name, source in status.sources.items()]
@@ -45,6 +48,7 @@ def status_text(status: Status, snapshots: Snapshots, *, as_json: bool) -> tuple
         last = f"last end: {service.last_exit}" if service.last_exit else ""
         parts = ", ".join(part for part in (pid, again, last) if part)
         lines.append(f"{name:<16} {service.state:<11} {parts}".rstrip())
+    lines += [slot_line(source, slot) for source, slot in slots.items()]
     for source, tables in snapshots.items():
         lines += snapshot_lines(source, tables)
     return "\n".join(lines), runs

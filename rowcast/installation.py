@@ -190,6 +190,7 @@ class Installation:
             heartbeat_s=settings.heartbeat_s,
             keyless_full=settings.keyless_full,
             snapshot=settings.snapshot,
+            wal_budget_mb=settings.wal_budget_mb,
         )
 
     def mongo_source(self, name: str) -> MongoSource:
