@@ -14,7 +14,7 @@ install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 $(STAMPS):
 	@mkdir -p $@
 
-$(STAMPS)/python: requirements.lock pyproject.toml | $(STAMPS)
+$(STAMPS)/python: requirements.lock pyproject.toml hatch_build.py $(wildcard cdc/*.pyx) | $(STAMPS)
 	@$(SAY) '[1/4] Python packages, MongoDB, PostgreSQL and Deno into $(VENV) (about a minute the first time)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock

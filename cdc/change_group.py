@@ -51,7 +51,7 @@ class ChangeGroup:
         self.record_count += 1
         self.size_bytes += len(value) + (len(key) if key else 0)
         if headers:
-            self.size_bytes += sum(len(name) + len(content) for name, content in headers)
+            self.size_bytes += headers_size_bytes(headers)
 
     def add_note(self, topic: str, key: bytes, value: bytes | None, timestamp_ms: int) -> None:
         """Append a record that keeps state; a value of None takes the key's state away."""
@@ -64,3 +64,8 @@ class ChangeGroup:
 
     def __bool__(self) -> bool:
         return self.record_count > 0
+
+
+def headers_size_bytes(headers: Sequence[tuple[str, bytes]]) -> int:
+    """What headers add to the size of a record."""
+    return sum(len(name) + len(content) for name, content in headers)

@@ -268,7 +268,7 @@ def _type(data: bytes) -> tuple[TypeName, int]:
 def _insert(data: bytes) -> tuple[Insert, int]:
     (relation,) = _U32(data, 1)
     _expect(data, 5, _NEW)
-    new, end = _row(data, 6)
+    new, end = _whole_row(data, 6)
     return Insert(relation, new), end
 
 
@@ -276,7 +276,7 @@ def _update(data: bytes) -> tuple[Update, int]:
     (relation,) = _U32(data, 1)
     position, old, kind = 5, None, data[5]
     if kind in (_KEY, _OLD):
-        old, position = _row(data, 6)
+        old, position = _whole_row(data, 6)
     _expect(data, position, _NEW)
     new, end = _row(data, position + 1)
     return Update(relation, old, kind == _OLD, new), end
@@ -287,7 +287,7 @@ def _delete(data: bytes) -> tuple[Delete, int]:
     kind = data[5]
     if kind not in (_KEY, _OLD):
         raise ValueError(f"found {bytes([kind])!r} at 5, expected b'K' or b'O'")
-    old, end = _row(data, 6)
+    old, end = _whole_row(data, 6)
     return Delete(relation, old, kind == _OLD), end
 
 
@@ -308,6 +308,13 @@ def _logical_message(data: bytes) -> tuple[LogicalMessage, int]:
     if len(content) != length:
         raise ValueError(f"found {len(content)} bytes of content, expected {length}")
     return LogicalMessage(bool(flags & 1), Lsn(position), prefix, content), at + 4 + length
+
+
+def _whole_row(data: bytes, position: int) -> tuple[Row, int]:
+    row, end = _row(data, position)
+    if UNCHANGED in row:
+        raise ValueError("found an unchanged value, expected one only in the new row of an update")
+    return row, end
 
 
 def _row(data: bytes, position: int) -> tuple[Row, int]:

@@ -44,8 +44,9 @@ __all__ = ["PostgresSource", "capture_postgres"]
 
 _log = logging.getLogger(__name__)
 
-# Frames handled before the event loop has its turn: some 2 ms of work.
-_SLICE_FRAMES = 256
+# Frames handled before the event loop has its turn, 2 to 5 ms of work: rows, and all others.
+_SLICE_ROWS = 2_048
+_SLICE_FRAMES = 128
 _FEEDBACK_S = 1.0
 _FEEDBACK_MIN_S = 0.05
 _SLOT_BUSY_TIMEOUT_S = 20.0
@@ -222,9 +223,11 @@ class _Capture:
         for _ in range(_SLICE_FRAMES):
             if assembly.is_full:
                 return False
-            frame = stream.read()
+            frame = stream.read_past_rows(assembly, _SLICE_ROWS)
             if frame is None:
                 return True
+            if not frame:
+                return False
             if frame[0] == LOG_DATA:
                 relation = assembly.feed(frame[LOG_DATA_START:])
                 if relation is None:

@@ -14,7 +14,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
@@ -27,13 +27,13 @@ from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from cdc.change_group import RECORD_OVERHEAD_BYTES, ChangeGroup, Record
+from cdc.encoded_batch import encode_batches
 from cdc.errors import FencedError, PublishError, RecordTooLargeError
 from cdc.ownership import Owner, decode_owner, owner_key
 from cdc.progress import progress_key
 from cdc.topic_creation import MAX_RECORD_BYTES, ensure_own_topics, ensure_topics, unreachable
 from cdc.topic_reading import read_to_end
 from events.cluster import Cluster
-from events.partition import partition_for_key
 
 _log = logging.getLogger(__name__)
 
@@ -152,20 +152,10 @@ class Publisher:
         batches: dict[TopicPartition, list[BatchBuilder]] = {}
         for topic, records in group.records.items():
             count = len(await producer.partitions_for(topic))
-            open_batches: dict[int, BatchBuilder] = {}
-            for key, value, headers, timestamp_ms in records:
-                partition = 0 if key is None else partition_for_key(key, count)
-                batch = open_batches.get(partition)
-                if (
-                    batch is None
-                    or batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers)
-                    is None
-                ):
-                    _check_size(topic, (key, value, headers, timestamp_ms))
-                    batch = producer.create_batch()
-                    batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers)
-                    open_batches[partition] = batch
-                    batches.setdefault(TopicPartition(topic, partition), []).append(batch)
+            for partition, batch in encode_batches(records, count, _BATCH_BYTES):
+                if batch.size() > MAX_RECORD_BYTES:
+                    _check_sizes(topic, records)
+                batches.setdefault(TopicPartition(topic, partition), []).append(batch)
             # Encoding a large group must not starve the source's feedback timer.
             await asyncio.sleep(0)
         return batches
@@ -302,12 +292,13 @@ def _size_bytes(record: Record) -> int:
     return size + sum(len(name) + len(content) for name, content in headers)
 
 
-def _check_size(topic: str, record: Record) -> None:
-    size = _size_bytes(record)
-    if size > MAX_RECORD_BYTES:
-        raise RecordTooLargeError(
-            f"a record of topic {topic}, key {record[0]!r}, has {size} bytes, expected at most "
-            f"{MAX_RECORD_BYTES} (max_request_size of the producer, max.message.bytes of the "
-            "topic, message.max.bytes of the broker); leave the large column out of the "
-            "publication, or keep such values outside the row"
-        )
+def _check_sizes(topic: str, records: Iterable[Record]) -> None:
+    for record in records:
+        size = _size_bytes(record)
+        if size > MAX_RECORD_BYTES:
+            raise RecordTooLargeError(
+                f"a record of topic {topic}, key {record[0]!r}, has {size} bytes, expected at most "
+                f"{MAX_RECORD_BYTES} (max_request_size of the producer, max.message.bytes of the "
+                "topic, message.max.bytes of the broker); leave the large column out of the "
+                "publication, or keep such values outside the row"
+            )

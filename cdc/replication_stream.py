@@ -14,9 +14,11 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.pq import ExecStatus
 
+from cdc.compiled_rows import DRAINED, ENDED, FRAME, LIMIT, CopyAddresses, copy_addresses
 from cdc.errors import CaptureConfigError, SourceLostError
 from cdc.postgres_source import Connection, PostgresSource
 from cdc.replication_frames import encode_status
+from cdc.transaction_assembly import TransactionAssembly
 from events.lsn import Lsn
 
 
@@ -30,6 +32,7 @@ class ReplicationStream:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._writing = False
+        self._copy: CopyAddresses | None = None
 
     async def start(self, position: Lsn) -> None:
         """Ask for the log from a position on.
@@ -46,6 +49,7 @@ class ReplicationStream:
         ).encode()
         await self._connection.execute(statement)
         self._pg.nonblocking = 1
+        self._copy = copy_addresses(self._pg)
 
     def read(self) -> bytes | None:
         """The next frame that has arrived, None where there is none yet.
@@ -64,6 +68,24 @@ class ReplicationStream:
         if size == 0:
             return None
         raise self._ended()
+
+    def read_past_rows(self, assembly: TransactionAssembly, frames_max: int) -> bytes | None:
+        """Like `read`, and rows go from libpq into the assembly without being a frame here.
+
+        Empty where so many frames, or as many as the assembly holds, are taken in.
+        """
+        if self._copy is None:
+            return self.read()
+        status, frame = assembly.drain(self._copy, frames_max)
+        if status == FRAME:
+            return frame
+        if status == DRAINED:
+            return None
+        if status == LIMIT:
+            return b""
+        if status == ENDED:
+            raise self._ended()
+        raise self._lost(self._pg.get_error_message().strip())
 
     async def wait(self) -> None:
         """Sleep until there may be a frame or `wake` was called."""

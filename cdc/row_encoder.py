@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import orjson
 
+from cdc.compiled_rows import encoding_of, row_path
 from cdc.errors import SourceFormatError
 from cdc.pgoutput import UNCHANGED, Relation, Row, Value
 from events.event_id import postgres_change_id, snapshot_prefix
@@ -24,6 +25,9 @@ from events.lsn import Lsn
 from events.topic import change_topic
 from events.values.numbers import encode_integer
 from events.values.text import Encoder, encode_plain, encode_text
+
+if TYPE_CHECKING:
+    from cdc.row_path import Table
 
 _NULL = b"null"
 _ROW_ID_BYTES = 12
@@ -135,6 +139,24 @@ class RowEncoder:
         self._read = self._middle[RowOperation.SNAPSHOT] + b',"before":null,"after":'
         self._table_hash = hashlib.blake2b(
             encode([relation.schema, relation.name]), digest_size=_ROW_ID_BYTES
+        )
+
+    def table(self) -> Table:
+        """The same encoder for the compiled way of rows."""
+        if row_path is None:
+            raise RuntimeError("rows do not go the compiled way here")
+        return row_path.Table(
+            self.topic,
+            self._names,
+            [encoding_of(encoder) for encoder in self._encoders],
+            self._encoders,
+            self._key_indexes,
+            self._identity,
+            self._created,
+            self._created_end,
+            self._middle[RowOperation.UPDATED],
+            self._middle[RowOperation.DELETED],
+            self._source,
         )
 
     def created(

@@ -11,6 +11,7 @@ until a chunk has seen that transaction. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 KEYS_MAX = 100_000
@@ -89,6 +90,12 @@ class SnapshotWindow:
         self._count += 1
         if self._count > KEYS_MAX:
             self._blur()
+
+    def touches(self) -> Iterator[tuple[int, str, bytes | None]]:
+        """What is remembered: transaction, topic and key, in the order of each transaction."""
+        for xid, touched in self._touched.items():
+            for topic, key in touched:
+                yield xid, topic, key
 
     def touch_everything(self) -> None:
         """The transaction changed rows that are not known."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from cdc.change_group import ChangeGroup
+from cdc.change_group import ChangeGroup, headers_size_bytes
+from cdc.compiled_rows import FRAME, CopyAddresses, row_path
 from cdc.errors import SourceFormatError
 from cdc.message_encoder import MessageEncoder
 from cdc.pgoutput import (
@@ -37,6 +39,9 @@ from events.chain import CHAIN_HEADER, Chain
 from events.errors import EventFormatError
 from events.lsn import Lsn
 
+if TYPE_CHECKING:
+    from cdc.row_path import RowPath
+
 _log = logging.getLogger(__name__)
 
 CHAIN_PREFIX = "rowcast.chain"
@@ -51,7 +56,7 @@ class TransactionAssembly:
     """What was read and not yet taken, for one source from one progress on.
 
     `schemas` makes events of how tables look, `messages` of logical messages; without one there
-    are none.
+    are none. Rows go the compiled way where there is one and `compiled` is set.
     """
 
     def __init__(
@@ -60,7 +65,10 @@ class TransactionAssembly:
         progress: PostgresProgress,
         schemas: SchemaLog | None = None,
         messages: MessageEncoder | None = None,
+        *,
+        compiled: bool = True,
     ) -> None:
+        self._rows = row_path.RowPath() if row_path is not None and compiled else None
         self._source = source
         self._schemas = schemas
         self._messages = messages
@@ -78,6 +86,9 @@ class TransactionAssembly:
         self._xid = 0
         self._window: SnapshotWindow | None = None
         self._chunks: dict[bytes, SnapshotChunk] = {}
+        if self._rows is not None:
+            self._rows.set_group(self._group)
+            self._rows.set_end(self._end)
 
     @property
     def is_open(self) -> bool:
@@ -114,6 +125,8 @@ class TransactionAssembly:
     def take(self) -> tuple[ChangeGroup, PostgresProgress]:
         """The group so far, which is then empty, and the progress after it."""
         group, self._group = self._group, ChangeGroup()
+        if self._rows is not None:
+            self._rows.set_group(self._group)
         return group, self.progress
 
     def advance(self, end: Lsn) -> PostgresProgress:
@@ -127,17 +140,27 @@ class TransactionAssembly:
     def set_clock(self, now_ms: int) -> None:
         """The time that the envelopes of the messages fed next bear."""
         self._end = envelope_end(now_ms)
+        if self._rows is not None:
+            self._rows.set_end(self._end)
 
     def define(self, encoder: RowEncoder) -> None:
         """How rows of a relation are encoded from now on."""
-        self._encoders[encoder.relation.oid] = encoder
-        self._announced.add(encoder.relation.oid)
-        self._insert_readers[encoder.relation.oid] = insert_reader(len(encoder.relation.columns))
+        oid = encoder.relation.oid
+        self._encoders[oid] = encoder
+        self._insert_readers[oid] = insert_reader(len(encoder.relation.columns))
+        if self._rows is not None:
+            self._rows.forget(oid)
+        if self._schemas is not None:
+            self._announced.add(oid)
+        elif self._rows is not None:
+            self._rows.define(oid, encoder.table())
 
     def ignore(self, relation: int) -> None:
         """Leave a relation's changes out from now on; they are no changes of the source."""
         self._ignored.add(relation)
         self._encoders.pop(relation, None)
+        if self._rows is not None:
+            self._rows.forget(relation)
 
     def open_window(self) -> SnapshotWindow:
         """Begin to remember what transactions touch, for the chunks of a snapshot."""
@@ -145,12 +168,16 @@ class TransactionAssembly:
         if self._transaction is not None:
             window.begin(self._xid)
             window.touch_everything()
+        if self._rows is not None:
+            self._rows.set_window(window)
         return window
 
     def close_window(self) -> None:
         """Remember no more; chunks that are still expected are never placed."""
         self._window = None
         self._chunks.clear()
+        if self._rows is not None:
+            self._rows.set_window(None)
 
     def expect(self, chunk: SnapshotChunk) -> None:
         """Place a chunk where its watermark comes in the stream."""
@@ -161,11 +188,40 @@ class TransactionAssembly:
         for note in notes:
             self._group.add_note(note.topic, note.key, note.value, now_ms)
 
+    def drain(self, copy: CopyAddresses, frames_max: int) -> tuple[int, bytes]:
+        """Take in rows that have arrived on a connection until a frame comes that is none.
+
+        What RowPath.drain returns, and the frame where there is one.
+        """
+        rows = self._rows
+        if rows is None:
+            raise RuntimeError("rows do not go the compiled way here")
+        rows.ordinal = self._ordinal
+        group = self._group
+        factor = 1 if self._transaction is None else _CUT_FACTOR
+        status = rows.drain(
+            *copy,
+            frames_max,
+            factor * GROUP_RECORDS - group.record_count,
+            factor * GROUP_BYTES - group.size_bytes,
+        )
+        self._settle(rows)
+        return status, rows.frame if status == FRAME else b""
+
     def feed(self, data: bytes) -> Relation | None:
         """Take in one message; a Relation is returned, to be defined before the next message.
 
         Raises SourceFormatError where the message cannot follow those before.
         """
+        rows = self._rows
+        if rows is not None:
+            rows.ordinal = self._ordinal
+            if rows.feed(data):
+                self._settle(rows)
+                return None
+        return self._feed_long(data)
+
+    def _feed_long(self, data: bytes) -> Relation | None:
         if data[:1] == b"I":
             self._insert(data)
             return None
@@ -189,6 +245,27 @@ class TransactionAssembly:
                 pass
         return None
 
+    def _settle(self, rows: RowPath) -> None:
+        """Take over the numbers of what went the compiled way."""
+        self._ordinal = rows.ordinal
+        self._group.record_count += rows.record_count
+        self._group.size_bytes += rows.size_bytes
+        rows.record_count = rows.size_bytes = 0
+
+    def _open_rows(self) -> None:
+        """Let the rows that follow go the compiled way, unless they are published already."""
+        transaction = self._transaction
+        if self._rows is None or transaction is None or self._ordinal < self._skipped_to:
+            return
+        headers = list(self._headers)
+        self._rows.begin(
+            transaction.head,
+            transaction.tail,
+            headers,
+            headers_size_bytes(headers),
+            transaction.timestamp_ms,
+        )
+
     def _begin(self, message: Begin) -> None:
         self._transaction = TransactionBytes.of(
             self._source, message.commit, message.xid, message.committed_us // 1_000
@@ -206,10 +283,13 @@ class TransactionAssembly:
             self._window.begin(message.xid)
             if self._skipped_to:
                 self._window.touch_everything()
+        self._open_rows()
 
     def _commit(self, message: Commit) -> None:
         self._open_transaction()
         self._transaction = None
+        if self._rows is not None:
+            self._rows.end()
         if self._skipped_to != _ALL:
             self._progress = PostgresProgress(
                 self._progress.system_id, self._progress.timeline, message.commit, message.end
@@ -222,6 +302,7 @@ class TransactionAssembly:
             return
         self._ordinal = ordinal = self._ordinal + 1
         if ordinal <= self._skipped_to:
+            self._open_rows()
             return
         encoder = self._encoder(oid)
         if self._announced:
@@ -297,6 +378,7 @@ class TransactionAssembly:
             )
             return
         self._headers = ((CHAIN_HEADER, message.content),)
+        self._open_rows()
 
     def _message(self, message: LogicalMessage) -> None:
         encoder = self._messages
@@ -334,6 +416,8 @@ class TransactionAssembly:
             return
         # Not when it is announced: what is skipped may be older than what is told already.
         self._announced.discard(oid)
+        if self._rows is not None:
+            self._rows.define(oid, encoder.table())
         commit, timestamp_ms = transaction.commit, transaction.timestamp_ms
         event = self._schemas.tell(oid, encoder.look, commit, ordinal, timestamp_ms)
         if event is not None:

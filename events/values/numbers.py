@@ -19,7 +19,7 @@ def encode_integer(raw: bytes) -> bytes:
 
 def encode_float(raw: bytes) -> bytes:
     """Real and double precision; `NaN`, `Infinity` and `-Infinity` as strings."""
-    if raw[-1] in b"yN":
+    if raw[-1:] in b"yN":
         return b'"' + raw + b'"'
     # Readers take `-0` for an integer and lose the sign.
     return raw if raw != b"-0" else b"-0.0"

@@ -36,7 +36,8 @@ TIMES_US = st.integers(-(2**62), 2**62)
 NAMES = st.text(
     st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), min_size=1, max_size=20
 )
-ROWS = st.lists(st.one_of(st.none(), st.just(UNCHANGED), st.binary(max_size=300)), max_size=12)
+ROWS = st.lists(st.none() | st.binary(max_size=300), max_size=12)
+NEW_ROWS = st.lists(st.none() | st.just(UNCHANGED) | st.binary(max_size=300), max_size=12)
 COLUMNS = st.builds(Column, NAMES, st.booleans(), OIDS, st.integers(-1, 2**31 - 1))
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Begin, LSNS, TIMES_US, XIDS),
@@ -45,8 +46,8 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Relation, OIDS, NAMES, NAMES, st.sampled_from("dnfi"), st.lists(COLUMNS).map(tuple)),
     st.builds(TypeName, OIDS, NAMES, NAMES),
     st.builds(Insert, OIDS, ROWS),
-    st.builds(Update, OIDS, ROWS, st.booleans(), ROWS),
-    st.builds(Update, OIDS, st.none(), st.just(False), ROWS),
+    st.builds(Update, OIDS, ROWS, st.booleans(), NEW_ROWS),
+    st.builds(Update, OIDS, st.none(), st.just(False), NEW_ROWS),
     st.builds(Delete, OIDS, ROWS, st.booleans()),
     st.builds(Truncate, st.lists(OIDS).map(tuple), st.booleans(), st.booleans()),
     st.builds(LogicalMessage, st.booleans(), LSNS, NAMES, st.binary()),
@@ -143,6 +144,19 @@ def test_the_generated_reader_of_inserts_refuses_what_the_decoder_does(
     else:
         assert isinstance(expected, Insert)
         assert insert_reader(len(message.new))(broken) == expected.new
+
+
+@given(OIDS, NEW_ROWS.filter(lambda values: UNCHANGED in values), st.booleans())
+def test_only_the_new_row_of_an_update_may_hold_unchanged_values(
+    oid: int, values: Row, old_is_full: bool
+) -> None:
+    for message in (
+        Insert(oid, values),
+        Update(oid, values, old_is_full, values),
+        Delete(oid, values, old_is_full),
+    ):
+        with pytest.raises(SourceFormatError, match="unchanged value"):
+            decode_message(written(message))
 
 
 @given(MESSAGES, st.data())
