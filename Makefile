@@ -51,7 +51,7 @@ check: $(STAMPS)/python
 format: $(STAMPS)/python
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
-test: install check
+test: install check $(STAMPS)/jdbc-sink
 	@infra/debian-packages.sh
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -65,6 +65,12 @@ $(STAMPS)/debezium: bench/debezium/pom.xml | $(STAMPS)
 	@$(SAY) 'Debezium and Kafka Connect with Maven into build/debezium, for the comparison'
 	@rm -rf build/debezium && mkdir -p build/debezium
 	@mvn --batch-mode --quiet --file bench/debezium/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/debezium
+	@touch $@
+
+$(STAMPS)/jdbc-sink: tests/cdc/jdbc_sink/pom.xml | $(STAMPS)
+	@$(SAY) 'Kafka Connect and the Debezium JDBC sink with Maven into build/jdbc-sink, for a test'
+	@rm -rf build/jdbc-sink && mkdir -p build/jdbc-sink
+	@mvn --batch-mode --quiet --file tests/cdc/jdbc_sink/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/jdbc-sink
 	@touch $@
 
 clean:

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 
 import psycopg
 from psycopg import errors
@@ -66,6 +67,10 @@ async def capture_postgres(
     SourceLostError, SourceFormatError or PublishError; the process should then end and be
     started again (except for the first two, which need someone to mend something).
     """
+    if source.format == "connect-json":
+        # A sink applies a truncate, or two rows that swap a unique value, in order only where
+        # all of a table stands in one partition.
+        cluster = replace(cluster, undivided=(source.name,))
     publisher = Publisher(cluster, source.name)
     try:
         async with contextlib.AsyncExitStack() as stack:
@@ -90,10 +95,16 @@ async def capture_postgres(
             stream = ReplicationStream(replication, source)
             stack.push_async_callback(stream.close)
             await _start_streaming(source, prepared, stream)
-            catalogue = PostgresCatalogue(connection, source.name, identity.database)
+            catalogue = PostgresCatalogue(connection, source.name, identity.database, source.format)
             schemas = await _schema_log(source, cluster, publisher)
             messages = MessageEncoder(source.name, identity.database)
-            assembly = TransactionAssembly(source.name, prepared.progress, schemas, messages)
+            assembly = TransactionAssembly(
+                source.name,
+                prepared.progress,
+                schemas,
+                messages,
+                tombstones=source.tombstones,
+            )
             snapshots = PostgresSnapshots(
                 source, cluster, identity.database, topic, queue, assembly, stream.wake
             )

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import LiteralString
 
+from cdc.change_encoder import ChangeEncoder, Format
+from cdc.connect_encoder import ConnectEncoder
+from cdc.connect_types import connect_type
 from cdc.pgoutput import Relation
 from cdc.postgres_source import Connection
 from cdc.row_encoder import RowEncoder
@@ -35,19 +38,33 @@ _PRIMARY_KEY: LiteralString = """
 class PostgresCatalogue:
     """Encoders for relations, over one connection."""
 
-    def __init__(self, connection: Connection, source: str, database: str) -> None:
+    def __init__(
+        self, connection: Connection, source: str, database: str, form: Format = "json"
+    ) -> None:
         self._connection = connection
+        self._format = form
         self._source = source
         self._database = database
         self._types = TypeCatalogue()
 
-    async def encoder(self, relation: Relation) -> RowEncoder:
+    async def encoder(self, relation: Relation) -> ChangeEncoder:
         """The encoder of a relation's rows."""
         type_oids = [column.type_oid for column in relation.columns]
         await self._learn(type_oids)
-        encoders = [self._types.encoder(oid) for oid in type_oids]
         keys = await self._key_columns(relation)
         names = await self._type_names(relation)
+        if self._format == "connect-json":
+            types = [
+                connect_type(
+                    column.type_oid,
+                    self._types.built_in(column.type_oid),
+                    column.type_modifier,
+                    name,
+                )
+                for column, name in zip(relation.columns, names, strict=True)
+            ]
+            return ConnectEncoder(self._source, self._database, relation, keys, types, names)
+        encoders = [self._types.encoder(oid) for oid in type_oids]
         return RowEncoder(self._source, self._database, relation, keys, encoders, names)
 
     async def _learn(self, type_oids: list[int]) -> None:

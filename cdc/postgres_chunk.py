@@ -11,12 +11,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
+from cdc.change_encoder import ChangeEncoder
 from cdc.copy_text import split_line
 from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_copy import copy_out
 from cdc.postgres_snapshot_table import DescribedTable, describe_table, lock_table
 from cdc.postgres_source import Connection, PostgresSource
-from cdc.row_encoder import RowEncoder, SnapshotBytes
+from cdc.row_encoder import SnapshotBytes
 from cdc.snapshot_state import TableSnapshot
 from cdc.snapshot_table import SnapshotTable, block_of
 from cdc.snapshot_window import VisibleTransactions
@@ -47,7 +48,7 @@ class _Reading:
 
     state: TableSnapshot
     table: SnapshotTable
-    encoder: RowEncoder
+    encoder: ChangeEncoder
     common: SnapshotBytes
     visible: VisibleTransactions
     now_ms: int
@@ -63,7 +64,7 @@ class ChunkReader:
         self._connection = connection
         self._catalogue = catalogue
         self._described: DescribedTable | None = None
-        self._encoder: RowEncoder | None = None
+        self._encoder: ChangeEncoder | None = None
         self._row_bytes = _CHUNK_BYTES / _FIRST_ROWS
 
     async def read(self, state: TableSnapshot, now_ms: int) -> ReadChunk:
@@ -94,7 +95,7 @@ class ChunkReader:
             await connection.execute("rollback")
         return ReadChunk(encoder.topic, visible, rows, encoder.is_keyed, after)
 
-    async def _describe(self, state: TableSnapshot) -> tuple[SnapshotTable, RowEncoder]:
+    async def _describe(self, state: TableSnapshot) -> tuple[SnapshotTable, ChangeEncoder]:
         before = self._described
         described = await describe_table(
             self._connection, self._source, state.schema, state.table, before

@@ -11,6 +11,7 @@ from cdc.finding import Finding
 from cdc.postgres_preparation import check_server
 from cdc.postgres_publication import keyless_tables, published_tables
 from cdc.postgres_risks import find_risks, read_facts
+from cdc.postgres_sink_risks import find_sink_risks
 from cdc.postgres_slot import slot_state
 from cdc.postgres_slot_watch import read_retention
 from cdc.postgres_source import Connection, PostgresSource, connect
@@ -35,7 +36,7 @@ async def examine_postgres(source: PostgresSource) -> list[Finding]:
             await _server(connection),
             await _replication_right(source),
         ]
-        for examine in (_slot, _publication, _synchronous_commit, _risks):
+        for examine in (_slot, _publication, _synchronous_commit, _risks, find_sink_risks):
             try:
                 findings += await examine(connection, source)
             except CaptureConfigError as error:

@@ -132,7 +132,7 @@ class PostgresSnapshots:
         reader = ChunkReader(
             self._source,
             connection,
-            PostgresCatalogue(connection, self._source.name, self._database),
+            PostgresCatalogue(connection, self._source.name, self._database, self._source.format),
         )
         state = snapshot
         try:

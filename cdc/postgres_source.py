@@ -29,6 +29,7 @@ class PostgresSource:
     and DELETE on them would otherwise fail in the application as soon as they are published.
     `wal_budget_mb`: how much log the slot may keep before somebody is told, 0 for half of the
     server's own limit, or 2,048 where it has none.
+    `format` is that of changes on Kafka; `tombstones`: a null follows each delete of a key.
     """
 
     name: str
@@ -41,6 +42,8 @@ class PostgresSource:
     keyless_full: bool = True
     snapshot: Literal["initial", "never"] = "never"
     wal_budget_mb: int = 0
+    format: Literal["json", "connect-json"] = "json"
+    tombstones: bool = False
 
     def wants(self, schema: str, table: str) -> bool:
         """Whether a table is to be captured."""

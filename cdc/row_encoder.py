@@ -205,6 +205,10 @@ class RowEncoder:
         """A whole row: what identifies it in a table without a key."""
         return self._row(row)
 
+    def key(self, row: Row) -> bytes | None:
+        """The record key of a row, None in a table without one."""
+        return self._key(row)
+
     @property
     def is_keyed(self) -> bool:
         """Whether records have a key."""

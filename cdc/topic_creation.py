@@ -58,7 +58,7 @@ def unreachable(cluster: Cluster, error: Exception) -> CaptureConfigError:
 def _change_topic(cluster: Cluster, name: str) -> NewTopic:
     return NewTopic(
         name,
-        cluster.partitions,
+        cluster.partitions_of(name),
         cluster.replication,
         topic_configs={"max.message.bytes": str(MAX_RECORD_BYTES)},
     )

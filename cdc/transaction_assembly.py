@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cdc.change_encoder import ChangeEncoder
 from cdc.change_group import ChangeGroup, headers_size_bytes
 from cdc.compiled_rows import FRAME, CopyAddresses, row_path
 from cdc.errors import SourceFormatError
@@ -31,7 +32,7 @@ from cdc.pgoutput import (
     insert_relation,
 )
 from cdc.progress import PostgresProgress
-from cdc.row_encoder import Change, RowEncoder, TransactionBytes, envelope_end
+from cdc.row_encoder import Change, TransactionBytes, envelope_end
 from cdc.schema_log import SchemaLog
 from cdc.snapshot_chunk import WATERMARK_PREFIX, Note, SnapshotChunk
 from cdc.snapshot_window import SnapshotWindow
@@ -56,7 +57,8 @@ class TransactionAssembly:
     """What was read and not yet taken, for one source from one progress on.
 
     `schemas` makes events of how tables look, `messages` of logical messages; without one there
-    are none. Rows go the compiled way where there is one and `compiled` is set.
+    are none. Rows go the compiled way where there is one and `compiled` is set. `tombstones`: a
+    null follows each delete of a key, for compacted topics and sinks; the compiled way has none.
     """
 
     def __init__(
@@ -67,14 +69,16 @@ class TransactionAssembly:
         messages: MessageEncoder | None = None,
         *,
         compiled: bool = True,
+        tombstones: bool = False,
     ) -> None:
         self._rows = row_path.RowPath() if row_path is not None and compiled else None
+        self._tombstones = tombstones
         self._source = source
         self._schemas = schemas
         self._messages = messages
         self._announced: set[int] = set()
         self._progress = progress
-        self._encoders: dict[int, RowEncoder] = {}
+        self._encoders: dict[int, ChangeEncoder] = {}
         self._insert_readers: dict[int, Callable[[bytes], Row]] = {}
         self._ignored: set[int] = set()
         self._group = ChangeGroup()
@@ -143,7 +147,7 @@ class TransactionAssembly:
         if self._rows is not None:
             self._rows.set_end(self._end)
 
-    def define(self, encoder: RowEncoder) -> None:
+    def define(self, encoder: ChangeEncoder) -> None:
         """How rows of a relation are encoded from now on."""
         oid = encoder.relation.oid
         self._encoders[oid] = encoder
@@ -152,8 +156,16 @@ class TransactionAssembly:
             self._rows.forget(oid)
         if self._schemas is not None:
             self._announced.add(oid)
-        elif self._rows is not None:
-            self._rows.define(oid, encoder.table())
+        else:
+            self._define_rows(encoder)
+
+    def _define_rows(self, encoder: ChangeEncoder) -> None:
+        """Let a relation's rows go the compiled way, where its format has one."""
+        if self._rows is None or self._tombstones:
+            return
+        table = encoder.table()
+        if table is not None:
+            self._rows.define(encoder.relation.oid, table)
 
     def ignore(self, relation: int) -> None:
         """Leave a relation's changes out from now on; they are no changes of the source."""
@@ -328,6 +340,8 @@ class TransactionAssembly:
         )
         for change in changes:
             self._add(encoder, change, transaction)
+            if self._tombstones and change is not changes[-1]:
+                self._bury(encoder, change, transaction)
         self._touch_keyless(encoder, message.old)
 
     def _delete(self, message: Delete) -> None:
@@ -343,6 +357,8 @@ class TransactionAssembly:
             old_is_full=message.old_is_full,
         )
         self._add(encoder, change, transaction)
+        if self._tombstones:
+            self._bury(encoder, change, transaction)
         self._touch_keyless(encoder, message.old)
 
     def _truncate(self, message: Truncate) -> None:
@@ -390,7 +406,7 @@ class TransactionAssembly:
             key, value = encoder.change(message, self._ordinal, transaction, self._end)
             self._group.add(encoder.topic, key, value, self._headers, transaction.timestamp_ms)
 
-    def _add(self, encoder: RowEncoder, change: Change, transaction: TransactionBytes) -> None:
+    def _add(self, encoder: ChangeEncoder, change: Change, transaction: TransactionBytes) -> None:
         self._ordinal += 1
         if self._ordinal > self._skipped_to:
             if self._announced:
@@ -405,19 +421,23 @@ class TransactionAssembly:
         if self._window is not None and change.key is not None:
             self._window.touch(encoder.topic, change.key)
 
-    def _touch_keyless(self, encoder: RowEncoder, old: Row | None) -> None:
+    def _bury(self, encoder: ChangeEncoder, change: Change, transaction: TransactionBytes) -> None:
+        """Put a null after the delete that was just added; it is no change and has no ordinal."""
+        if change.key is not None and self._ordinal > self._skipped_to:
+            self._group.add_note(encoder.topic, change.key, None, transaction.timestamp_ms)
+
+    def _touch_keyless(self, encoder: ChangeEncoder, old: Row | None) -> None:
         if self._window is not None and old is not None and not encoder.is_keyed:
             self._window.touch(encoder.topic, encoder.row_json(old))
 
-    def _tell(self, encoder: RowEncoder, ordinal: int, transaction: TransactionBytes) -> None:
+    def _tell(self, encoder: ChangeEncoder, ordinal: int, transaction: TransactionBytes) -> None:
         """Say how a table looks before its first row that is published, if that is news."""
         oid = encoder.relation.oid
         if self._schemas is None or oid not in self._announced:
             return
         # Not when it is announced: what is skipped may be older than what is told already.
         self._announced.discard(oid)
-        if self._rows is not None:
-            self._rows.define(oid, encoder.table())
+        self._define_rows(encoder)
         commit, timestamp_ms = transaction.commit, transaction.timestamp_ms
         event = self._schemas.tell(oid, encoder.look, commit, ordinal, timestamp_ms)
         if event is not None:
@@ -430,7 +450,7 @@ class TransactionAssembly:
             raise SourceFormatError("found a change outside of a transaction")
         return self._transaction
 
-    def _encoder(self, oid: int) -> RowEncoder:
+    def _encoder(self, oid: int) -> ChangeEncoder:
         encoder = self._encoders.get(oid)
         if encoder is None:
             raise SourceFormatError(

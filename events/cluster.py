@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from events.names import encode_segment
 from events.topic import Topics
 
 
@@ -12,7 +13,8 @@ class Cluster:
     """A Kafka cluster as this installation uses it.
 
     `bootstrap` is `host:port[,host:port]`; `group_prefix` and `Topics.prefix` keep installations
-    on one cluster apart; `sources` are the names of the captured sources.
+    on one cluster apart; `sources` are the names of the captured sources, `undivided` of those
+    whose new topics get one partition each.
     """
 
     bootstrap: str
@@ -21,6 +23,12 @@ class Cluster:
     partitions: int = 4
     replication: int = 1
     metadata_max_age_ms: int = 1_000
+    undivided: tuple[str, ...] = ()
+
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic of changes or events gets when it is made."""
+        owners = (encode_segment(source) + "." for source in self.undivided)
+        return 1 if topic.startswith(tuple(owners)) else self.partitions
 
     @property
     def router_group(self) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from events.chain import CHAIN_HEADER, TRACEPARENT_HEADER, Chain
+from events.connect_json import plain_value
 from events.errors import EventFormatError
 from events.event_type import check_event_type
 from events.json_codec import JsonObject, JsonValue, decode_object, encode
@@ -19,7 +20,7 @@ Headers = tuple[tuple[str, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A decoded event. `body` is the whole JSON object, `raw` the bytes it was read from."""
+    """A decoded event. `body` is the whole JSON object, `raw` its bytes, in the plain format."""
 
     id: str
     type: str
@@ -51,6 +52,7 @@ def decode_event(value: bytes, headers: Iterable[tuple[str, bytes | None]] = ())
     Raises EventFormatError where the value is no event.
     """
     try:
+        value = plain_value(value)
         body = decode_object(value)
     except ValueError as error:
         raise EventFormatError(f"the value is not a JSON object: {error}") from error

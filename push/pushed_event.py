@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
 
+from events.connect_json import plain_key
 from events.errors import EventFormatError
 from events.event import decode_event
 from events.json_codec import JsonObject, decode_object
@@ -75,10 +76,10 @@ def pushed_event(
     except EventFormatError:
         return None
     try:
-        key_object = decode_object(key or b"{}")
+        key_object = decode_object(plain_key(key or b"{}"))
     except ValueError:
         key_object = {}
-    return PushedEvent(*place, offset, event.type, key_object, event.body, value)
+    return PushedEvent(*place, offset, event.type, key_object, event.body, event.raw)
 
 
 def concerns(conditions: Conditions, event: PushedEvent) -> Concern | None:

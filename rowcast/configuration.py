@@ -71,6 +71,8 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pre_images: bool = True
     snapshot: Literal["initial", "never"] = "initial"
     wal_budget_mb: _WalBudgetMb = 0
+    format: Literal["json", "connect-json"] = "json"
+    tombstones: bool = False
 
 
 class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,6 +175,12 @@ def parse_configuration(text: str, environment: Mapping[str, str], name: str) ->
             raise ConfigurationError(
                 f"{name}: found on_gap = 'snapshot' in [sources.{source}], expected 'stop' or "
                 "'continue' for a MongoDB; only PostgreSQL's tables are loaded by snapshots"
+            )
+        if settings.kind == "mongo" and (settings.format != "json" or settings.tombstones):
+            found = "tombstones = true" if settings.tombstones else "format = 'connect-json'"
+            raise ConfigurationError(
+                f"{name}: found {found} in [sources.{source}], expected it on a PostgreSQL source "
+                "only: a document has no schema of columns that a sink could write"
             )
     return configuration
 

@@ -13,6 +13,7 @@ from aiokafka import ConsumerRecord
 
 from cdc.finding import Finding
 from events.chain import CHAIN_HEADER
+from events.connect_json import plain_key
 from events.errors import EventFormatError
 from events.event import decode_event
 from events.event_type import EventPattern
@@ -150,12 +151,12 @@ def _event_line(record: ConsumerRecord, wanted: EventPattern, *, full: bool) -> 
     if not wanted.matches(event.type):
         return None
     if not full:
-        return record.value.decode()
+        return event.raw.decode()
     place: JsonObject = {
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        "key": record.key.decode("utf-8", "replace") if record.key else None,
+        "key": _key_text(record.key),
         "event": event.body,
     }
     for name, header in record.headers:
@@ -163,6 +164,10 @@ def _event_line(record: ConsumerRecord, wanted: EventPattern, *, full: bool) -> 
             is_chain = name == CHAIN_HEADER
             place[name] = decode_object(header) if is_chain else header.decode("utf-8", "replace")
     return encode(place).decode()
+
+
+def _key_text(key: bytes | None) -> str | None:
+    return plain_key(key).decode("utf-8", "replace") if key else None
 
 
 def _what(definition: Definition | Module) -> str:

@@ -191,6 +191,8 @@ class Installation:
             keyless_full=settings.keyless_full,
             snapshot=settings.snapshot,
             wal_budget_mb=settings.wal_budget_mb,
+            format=settings.format,
+            tombstones=settings.tombstones,
         )
 
     def mongo_source(self, name: str) -> MongoSource:

@@ -66,7 +66,11 @@ _ARRAYS: dict[int, int] = {
     3807: 3802,
 }
 
+_ARRAY_OF = {element: array for array, element in _ARRAYS.items()}
 _BOX = 603
+_TEXT, _TEXT_ARRAY = 25, 1009
+# FirstNormalObjectId of src/include/access/transam.h: oids of types that users make.
+_FIRST_OWN = 16_384
 _DEPTH_LIMIT = 16
 
 
@@ -132,6 +136,26 @@ class TypeCatalogue:
         if encoder is None:
             encoder = self._encoders[type_oid] = self._resolve(type_oid, _DEPTH_LIMIT)
         return encoder
+
+    def built_in(self, type_oid: int) -> int:
+        """The built-in type that has the same text and the same JSON: a domain's base, and so on.
+
+        That of text where there is none but text's own.
+        """
+        return self._built_in(type_oid, _DEPTH_LIMIT)
+
+    def _built_in(self, type_oid: int, depth: int) -> int:
+        row = self._rows.get(type_oid)
+        if row is None or depth == 0:
+            return type_oid if row is None and type_oid < _FIRST_OWN else _TEXT
+        if row.kind == "d":
+            return self._built_in(row.base, depth - 1)
+        if _is_array(row):
+            element = self._rows.get(row.element)
+            if element is not None and element.delimiter != ",":
+                return _TEXT
+            return _ARRAY_OF.get(self._built_in(row.element, depth - 1), _TEXT_ARRAY)
+        return type_oid if type_oid < _FIRST_OWN else _TEXT
 
     def _resolve(self, type_oid: int, depth: int) -> Encoder:
         built_in = _BUILT_IN.get(type_oid)

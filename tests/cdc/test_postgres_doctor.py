@@ -107,3 +107,29 @@ async def test_synchronous_commit_off_is_pointed_out(source: PostgresSource) -> 
 async def test_a_server_that_is_not_there_is_one_error(source: PostgresSource) -> None:
     (finding,) = await examine_postgres(replace(source, dsn=make_conninfo(source.dsn, port="9")))
     assert (finding.severity, finding.subject) == ("error", "connection")
+
+
+async def test_tables_that_a_sink_could_not_keep_whole_are_named_for_connect_json_only(
+    source: PostgresSource,
+) -> None:
+    with psycopg.connect(source.dsn, autocommit=True) as connection:
+        connection.execute("create table whole (id int primary key, body text not null)")
+        connection.execute("create table small (id int primary key, body text)")
+        connection.execute("create table large (id int primary key, body text not null)")
+        connection.execute("create table bare (body text)")
+        connection.execute("alter table whole replica identity full")
+        for name in ("whole", "large"):
+            connection.execute(
+                sql.SQL(
+                    "insert into {} select 1, string_agg(md5(n::text), '')"
+                    " from generate_series(1, 400) n"
+                ).format(sql.Identifier(name))
+            )
+        connection.execute("create publication rowcast for all tables")
+    plain = await examine_postgres(source)
+    assert not [finding for finding in plain if finding.subject == "sink"]
+    found = await examine_postgres(replace(source, format="connect-json"))
+    assert [(one.severity, one.mend) for one in found if one.subject == "sink"] == [
+        ("warning", 'alter table "public"."large" replica identity full'),
+        ("warning", 'alter table "public"."bare" add primary key (...)'),
+    ]

@@ -1,6 +1,7 @@
 """Rows of random tables on each version of PostgreSQL: what stands on Kafka, cast back, is the row.
 
-PostgreSQL is the oracle. The seed is printed; ROWCAST_TYPES_SEED runs it again.
+PostgreSQL is the oracle, and both formats are read. The seed is printed; ROWCAST_TYPES_SEED runs
+it again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import base64
 import os
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -19,6 +22,7 @@ from psycopg import sql
 
 from cdc.postgres import PostgresSource, capture_postgres
 from events.cluster import Cluster
+from events.connect_json import plain_key, plain_value
 from events.json_codec import JsonValue
 from events.values import SESSION_SETTINGS
 from tests.cdc.random_table import SETUP, TYPES, random_columns, random_value
@@ -54,33 +58,66 @@ async def test_every_type_of_every_table_comes_back(
         }
         for table, columns in tables.items():
             await _create(connection, table, columns, full=chance.random() < 0.5)
-        stop, ready = asyncio.Event(), asyncio.Event()
-        source = PostgresSource(name, versioned_dsn, name, name)
-        capture = asyncio.create_task(
-            capture_postgres(source, cluster, stop=stop, on_ready=ready.set)
-        )
-        waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait((capture, waiting), return_when=asyncio.FIRST_COMPLETED)
-        expected = 0
+        plain = PostgresSource(name, versioned_dsn, name, name)
+        connect = replace(plain, name=f"{name}c", slot=f"{name}c", format="connect-json")
+        async with AsyncExitStack() as stack:
+            captures = [
+                await stack.enter_async_context(_capturing(source, cluster))
+                for source in (plain, connect)
+            ]
+            for table, columns in tables.items():
+                for row in range(ROWS):
+                    await _insert(connection, table, row, columns, chance)
+                await connection.execute(
+                    sql.SQL("update {} set stamp = 1 where id < 2").format(sql.Identifier(table))
+                )
+            topics = {
+                (source.name, table): f"{source.name}.public.{table}"
+                for source in (plain, connect)
+                for table in tables
+            }
+            records = await _until_all(captures, topics, read_topic)
         for table, columns in tables.items():
-            for row in range(ROWS):
-                await _insert(connection, table, row, columns, chance)
-            await connection.execute(
-                sql.SQL("update {} set stamp = 1 where id < 2").format(sql.Identifier(table))
-            )
-            expected += ROWS + 2
-        topics = {table: f"{name}.public.{table}" for table in tables}
-        async with asyncio.timeout(90):
-            while True:
-                records = {table: await read_topic(topic) for table, topic in topics.items()}
-                if sum(map(len, records.values())) >= expected or capture.done():
-                    break
+            for source in (plain, connect):
+                assert len(records[source.name, table]) == ROWS + 2
+                for record in records[source.name, table]:
+                    await _check(connection, table, columns, plain_value(record.value or b""))
+            found = {
+                source.name: {
+                    plain_key(record.key or b"") for record in records[source.name, table]
+                }
+                for source in (plain, connect)
+            }
+            assert found[plain.name] == found[connect.name]
+
+
+async def _until_all(
+    captures: list[asyncio.Task[None]], topics: dict[tuple[str, str], str], read_topic: ReadTopic
+) -> dict[tuple[str, str], list[ConsumerRecord]]:
+    """The records of each topic once all rows of all tables are there."""
+    records: dict[tuple[str, str], list[ConsumerRecord]] = {}
+    async with asyncio.timeout(90):
+        while sum(map(len, records.values())) < len(topics) * (ROWS + 2):
+            for capture in captures:
+                if capture.done():
+                    capture.result()
+            records = {place: await read_topic(topic) for place, topic in topics.items()}
+    return records
+
+
+@asynccontextmanager
+async def _capturing(
+    source: PostgresSource, cluster: Cluster
+) -> AsyncGenerator[asyncio.Task[None]]:
+    stop, ready = asyncio.Event(), asyncio.Event()
+    capture = asyncio.create_task(capture_postgres(source, cluster, stop=stop, on_ready=ready.set))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait((capture, waiting), return_when=asyncio.FIRST_COMPLETED)
+    try:
+        yield capture
+    finally:
         stop.set()
         await capture
-        for table, columns in tables.items():
-            assert len(records[table]) == ROWS + 2
-            for record in records[table]:
-                await _check(connection, table, columns, record.value or b"")
 
 
 async def _types(connection: Connection) -> list[str]:

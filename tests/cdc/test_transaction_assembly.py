@@ -27,8 +27,10 @@ RELATION = Relation(
 START = PostgresProgress("1", 1, Lsn(100), Lsn(100))
 
 
-def assembly_at(progress: PostgresProgress = START) -> TransactionAssembly:
-    assembly = TransactionAssembly("shop", progress)
+def assembly_at(
+    progress: PostgresProgress = START, *, tombstones: bool = False
+) -> TransactionAssembly:
+    assembly = TransactionAssembly("shop", progress, tombstones=tombstones)
     encoders = [encoder_for(column.type_oid) for column in RELATION.columns]
     assembly.define(RowEncoder("shop", "db", RELATION, ["id"], encoders))
     assembly.set_clock(5)
@@ -193,3 +195,26 @@ def test_what_rowcast_keeps_in_a_source_is_no_change_and_takes_no_ordinal() -> N
         (5, "/1"),
         (6, "/2"),
     ]
+
+
+def delete(number: int) -> bytes:
+    key = struct.pack(">H", 2) + value(b"%d" % number) + b"n"
+    return b"D" + struct.pack(">I", RELATION.oid) + b"K" + key
+
+
+def test_a_null_follows_each_delete_of_a_key_and_is_no_change_of_its_own() -> None:
+    frames = [begin(200), insert(1), move(1, 2), delete(2), insert(3), commit(200, 208)]
+    for skipped in range(5):
+        at = PostgresProgress("1", 1, Lsn(200), Lsn(100), skipped) if skipped else START
+        assembly = assembly_at(at, tombstones=True)
+        for frame in frames:
+            assembly.feed(frame)
+        records = assembly.take()[0].records["shop.public.orders"]
+        told = [
+            (record[0], json.loads(record[1])["transaction"]["total_order"] if record[1] else None)
+            for record in records
+        ]
+        one, two, three = b'{"id":1}', b'{"id":2}', b'{"id":3}'
+        every = [(one, 1), (one, 2), (one, None), (two, 3), (two, 4), (two, None), (three, 5)]
+        first = next(place for place, item in enumerate(every) if item[1] == skipped + 1)
+        assert told == every[first:]

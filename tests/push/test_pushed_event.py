@@ -69,3 +69,18 @@ def test_the_key_is_the_records_own() -> None:
 @pytest.mark.parametrize("value", [None, b"", b"7", b"{", b"{}", b'{"id":1,"type":"x"}'])
 def test_a_record_that_is_no_event_is_left_out(value: bytes | None) -> None:
     assert pushed_event(("t", 0), 5, None, value) is None
+
+
+def test_a_record_of_connect_json_is_seen_as_one_of_the_plain_format() -> None:
+    fields = b'[{"type":"int32","optional":true,"name":"io.debezium.time.Date","field":"day"}]'
+    row = b'{"type":"struct","fields":%b,"optional":true,"field":"after"}' % fields
+    value = (
+        b'{"schema":{"type":"struct","fields":[%b]},"payload":'
+        b'{"id":"e","type":"db.shop.public.days.created","after":{"day":20416}}}' % row
+    )
+    key = b'{"schema":{"type":"struct","fields":%b},"payload":{"day":20416}}' % fields
+    made = pushed_event(("t", 0), 5, key, value)
+    assert made is not None
+    assert made.key == {"day": "2025-11-24"}
+    assert made.body["after"] == {"day": "2025-11-24"}
+    assert json.loads(made.raw) == made.body

@@ -36,6 +36,9 @@ def test_the_file_that_up_writes_says_what_the_defaults_are() -> None:
         ("[sources.a]\nkind='mongo'\nheartbeat_s=0", r">= 0.05 - at `\$.sources"),
         ("[listeners]\nprocesses = 0", r">= 1 - at `\$.listeners.processes`"),
         ("[sources.a]\nkind='mongo'\non_gap='snapshot'", r"in \[sources.a\], expected 'stop'"),
+        ("[sources.a]\nkind='mongo'\ntombstones=true", "expected it on a PostgreSQL source"),
+        ("[sources.a]\nkind='mongo'\nformat='connect-json'", "expected it on a PostgreSQL source"),
+        ("[sources.a]\nkind='postgres'\nformat='avro'", "Invalid enum value 'avro'"),
         ("[sources.'A b']\nkind='mongo'", "source name 'A b', expected lower-case"),
     ],
 )
