@@ -49,23 +49,30 @@ class PostgresCatalogue:
 
     async def encoder(self, relation: Relation) -> ChangeEncoder:
         """The encoder of a relation's rows."""
-        type_oids = [column.type_oid for column in relation.columns]
-        await self._learn(type_oids)
-        keys = await self._key_columns(relation)
-        names = await self._type_names(relation)
-        if self._format == "connect-json":
-            types = [
-                connect_type(
-                    column.type_oid,
-                    self._types.built_in(column.type_oid),
-                    column.type_modifier,
-                    name,
-                )
-                for column, name in zip(relation.columns, names, strict=True)
-            ]
-            return ConnectEncoder(self._source, self._database, relation, keys, types, names)
-        encoders = [self._types.encoder(oid) for oid in type_oids]
+        if self._format == "json":
+            return await self.row_encoder(relation)
+        keys, names = await self._learn_columns(relation)
+        types = [
+            connect_type(
+                column.type_oid,
+                self._types.built_in(column.type_oid),
+                column.type_modifier,
+                name,
+            )
+            for column, name in zip(relation.columns, names, strict=True)
+        ]
+        return ConnectEncoder(self._source, self._database, relation, keys, types, names)
+
+    async def row_encoder(self, relation: Relation) -> RowEncoder:
+        """The encoder of a relation's rows in the plain format."""
+        keys, names = await self._learn_columns(relation)
+        encoders = [self._types.encoder(column.type_oid) for column in relation.columns]
         return RowEncoder(self._source, self._database, relation, keys, encoders, names)
+
+    async def _learn_columns(self, relation: Relation) -> tuple[list[str], list[str]]:
+        """Know the columns' types; the key columns, and what PostgreSQL calls the types."""
+        await self._learn([column.type_oid for column in relation.columns])
+        return await self._key_columns(relation), await self._type_names(relation)
 
     async def _learn(self, type_oids: list[int]) -> None:
         asked: set[int] = set()

@@ -202,7 +202,7 @@ class RowEncoder:
         return identity, value
 
     def row_json(self, row: Row) -> bytes:
-        """A whole row: what identifies it in a table without a key."""
+        """A whole row as `after` has it; what identifies it in a table without a key."""
         return self._row(row)
 
     def key(self, row: Row) -> bytes | None:

@@ -7,10 +7,13 @@ compacted and written in the transaction of the rows that follow: so a change is
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from events.event import OutgoingEvent, make_event
 from events.event_id import postgres_change_id
 from events.json_codec import JsonObject, decode_object
 from events.lsn import Lsn
+from events.topic import change_topic
 
 EVENT_TYPE = "system.schema_changed"
 
@@ -63,6 +66,50 @@ def told_looks(source: str, values: list[bytes]) -> Looks:
         if place >= places.get(oid, place):
             looks[oid], places[oid] = after, place
     return looks
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a table looked from a change on, given as (commit, ordinal)."""
+
+    position: tuple[int, int]
+    look: JsonObject
+
+    def topic(self, source: str) -> str:
+        """The topic of the table under the name it had then."""
+        return change_topic(source, str(self.look.get("schema")), str(self.look.get("table")))
+
+
+def told_history(source: str, values: list[bytes]) -> dict[int, list[Look]]:
+    """All looks that the topic's records tell of a source's tables, oldest first, by oid.
+
+    Compaction takes old ones away; what came before the oldest record stands first.
+    """
+    history: dict[int, list[Look]] = {}
+    first: dict[int, Look] = {}
+    for value in values:
+        try:
+            body = decode_object(value)
+            commit, ordinal = _place(str(body.get("id")))
+        except ValueError:
+            continue
+        match body.get("data"):
+            case {"source": name, "oid": int(oid), "before": before, "after": dict(after)} if (
+                name == source
+            ):
+                position = int(commit, 16), ordinal
+                history.setdefault(oid, []).append(Look(position, after))
+                if isinstance(before, dict) and (
+                    oid not in first or position < first[oid].position
+                ):
+                    first[oid] = Look(position, before)
+            case _:
+                continue
+    for oid, looks in history.items():
+        looks.sort(key=lambda look: look.position)
+        if oid in first and first[oid].position == looks[0].position:
+            looks.insert(0, Look((0, 0), first[oid].look))
+    return history
 
 
 def _place(event_id: str) -> tuple[str, int]:

@@ -78,6 +78,10 @@ class SnapshotTable:
             f"{self._where(where, conditions if after else [])} order by {order} limit {limit}"
         )
 
+    def all_rows(self) -> str:
+        """The query of all rows, in no order."""
+        return f"select {self._columns()} from {self._name()}{self._where('', [])}"  # noqa: S608 - names are quoted
+
     def by_blocks(self, member: Member, where: str, after: str, end: int) -> str:
         """The query of the rows behind a place (a tid) and before a block, in their order.
 

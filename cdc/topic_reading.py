@@ -6,7 +6,10 @@ its first record from read_committed, our own last record among it, until it end
 
 from __future__ import annotations
 
-import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -18,11 +21,21 @@ _TIMEOUT_S = 90.0
 _REQUEST_TIMEOUT_MS = 10_000
 
 
-async def read_to_end(cluster: Cluster, topic: str, partitions: int) -> list[ConsumerRecord]:
-    """All committed records, in order within each partition.
+@dataclass(frozen=True, slots=True)
+class TopicExtent:
+    """Between which offsets each partition of a topic holds records."""
 
-    Raises PublishError where the topic cannot be read to its end, and KafkaError.
-    """
+    starts: dict[TopicPartition, int]
+    ends: dict[TopicPartition, int]
+
+    @property
+    def held(self) -> list[TopicPartition]:
+        """Partitions that hold any."""
+        return [part for part, end in self.ends.items() if end > self.starts[part]]
+
+
+async def topic_extent(cluster: Cluster, topic: str, partitions: int) -> TopicExtent:
+    """The extent that a topic has now; raises KafkaError."""
     wanted = [TopicPartition(topic, number) for number in range(partitions)]
     probe = AIOKafkaConsumer(
         bootstrap_servers=cluster.bootstrap,
@@ -35,9 +48,29 @@ async def read_to_end(cluster: Cluster, topic: str, partitions: int) -> list[Con
         starts = await probe.beginning_offsets(wanted)
     finally:
         await probe.stop()
-    held = [part for part in wanted if ends[part] > starts[part]]
+    return TopicExtent(starts, ends)
+
+
+async def read_to_end(cluster: Cluster, topic: str, partitions: int) -> list[ConsumerRecord]:
+    """All committed records, in order within each partition.
+
+    Raises PublishError where the topic cannot be read to its end, and KafkaError.
+    """
+    extent = await topic_extent(cluster, topic, partitions)
+    async with aclosing(committed_records(cluster, topic, extent)) as batches:
+        return [record async for batch in batches for record in batch]
+
+
+async def committed_records(
+    cluster: Cluster, topic: str, extent: TopicExtent
+) -> AsyncGenerator[list[ConsumerRecord]]:
+    """The committed records of an extent, in batches, in order within each partition.
+
+    Raises PublishError where nothing more of it can be read, and KafkaError.
+    """
+    held = extent.held
     if not held:
-        return []
+        return
     consumer = AIOKafkaConsumer(
         bootstrap_servers=cluster.bootstrap,
         isolation_level="read_committed",
@@ -45,22 +78,24 @@ async def read_to_end(cluster: Cluster, topic: str, partitions: int) -> list[Con
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
-    found: list[ConsumerRecord] = []
     try:
         await consumer.start()
         consumer.assign(held)
         for part in held:
-            consumer.seek(part, starts[part])
-        async with asyncio.timeout(_TIMEOUT_S):
-            for part in held:
-                while await consumer.position(part) < ends[part]:
-                    for records in (await consumer.getmany(timeout_ms=100)).values():
-                        found += records
-    except TimeoutError as error:
-        raise PublishError(
-            f"the topic {topic} could not be read to its end within {_TIMEOUT_S:.0f} s: another "
-            "transaction on it stays open; `kafka-transactions.sh find-hanging` names it"
-        ) from error
+            consumer.seek(part, extent.starts[part])
+        positions = dict(extent.starts)
+        moved_s = time.monotonic()
+        while any(positions[part] < extent.ends[part] for part in held):
+            for batch in (await consumer.getmany(timeout_ms=100)).values():
+                yield batch
+            now_s = time.monotonic()
+            before, positions = positions, {part: await consumer.position(part) for part in held}
+            if positions != before:
+                moved_s = now_s
+            elif now_s - moved_s > _TIMEOUT_S:
+                raise PublishError(
+                    f"the topic {topic} could not be read further for {_TIMEOUT_S:.0f} s: another "
+                    "transaction on it stays open; `kafka-transactions.sh find-hanging` names it"
+                )
     finally:
         await consumer.stop()
-    return found

@@ -13,13 +13,14 @@ from typing import NoReturn, TypeVar, cast
 import click
 
 from cdc.errors import CaptureError, FencedError
+from cdc.postgres_verification import VerifyLimits
 from events.errors import EventsError
 from infra.errors import InfraError
 from listener_runtime.errors import ImageError, WheelError
 from push.token import Role
 from router.errors import RouterError
 from router.module import Module
-from rowcast import definition_files, inspection, listener_test, packages, service
+from rowcast import definition_files, inspection, listener_test, packages, service, verify_command
 from rowcast.doctor import examine
 from rowcast.emission import emit_event
 from rowcast.errors import NotRunningError, RowcastError
@@ -147,6 +148,42 @@ def snapshot(folder: Path, source: str, table: str, where: str) -> None:
     """Load a table's rows into its topic: rowcast snapshot shop public.orders."""
     asked = _run(ask_for_snapshot(open_installation(folder), source, table, where))
     click.echo(f"asked for {asked}; `rowcast status` shows how far it is")
+
+
+@main.command()
+@_folder_option
+@click.argument("source")
+@click.argument("tables", nargs=-1)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for loading and capture.",
+)
+@click.option(
+    "--limit",
+    "shown",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Differences of a table to list; all are counted.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def verify(
+    folder: Path, source: str, tables: tuple[str, ...], timeout_s: float, shown: int, as_json: bool
+) -> None:
+    """Compare every row of a source's tables with its topic, while writes go on."""
+    limits = VerifyLimits(timeout_s=timeout_s, shown=shown)
+
+    def say(step: str) -> None:
+        if not as_json:
+            click.echo(step, err=True)
+
+    found = _run(verify_command.verify(open_installation(folder), source, tables, limits, say))
+    click.echo(verify_command.verification_text(found, as_json=as_json))
+    sys.exit(1 if found.difference_count else 0)
 
 
 @main.command()

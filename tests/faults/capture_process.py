@@ -35,7 +35,8 @@ async def run(arguments: argparse.Namespace) -> None:
             scope,
             scope,
             tables=(f"{scope}.*",),
-            snapshot="initial" if arguments.chunk_rows else "never",
+            heartbeat_s=0.5,
+            snapshot="initial",
         )
         await capture_postgres(postgres, cluster, stop=stop, on_ready=announce)
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("kind", choices=["mongo", "postgres"])
     for argument in ("bootstrap", "prefix", "name", "address", "scope"):
         parser.add_argument(argument, help="scope: database, or schema, slot and publication")
-    parser.add_argument("--chunk-rows", type=int, help="load what is there, in such chunks")
+    parser.add_argument("--chunk-rows", type=int, help="load what is there in such chunks")
     asyncio.run(run(parser.parse_args()))
 
 

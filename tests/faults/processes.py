@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,8 +14,12 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
+from cdc.postgres import PostgresSource
+from cdc.postgres_verification import VerifyLimits, verify_postgres
+from cdc.verification import Verification
 from events.cluster import Cluster
 from infra.process import launch_prefix
+from rowcast.verify_command import verification_text
 from tests.faults.load import LIMIT_S, Database, Json
 
 FOLDER = Path(__file__).parent
@@ -56,6 +61,18 @@ def capture_process(
     return ServiceProcess(
         log, "capture_process.py", *arguments, source, database.address, database.scope, *more
     )
+
+
+def assert_verified(database: Database, cluster: Cluster, source: str) -> Verification:
+    """Compare the tables with their topics, while capture runs: all is told, nothing twice."""
+    scope = database.scope
+    postgres = PostgresSource(source, database.address, scope, scope, snapshot="initial")
+    limits = VerifyLimits(timeout_s=LIMIT_S)
+    found = asyncio.run(verify_postgres(postgres, cluster, limits=limits))
+    assert found.difference_count == 0, verification_text(found, as_json=False)
+    assert not found.statements
+    assert not any(table.statements or table.untold for table in found.tables), found
+    return found
 
 
 async def read_all(cluster: Cluster, topic: str, count: int) -> list[Json]:

@@ -19,7 +19,7 @@ from cdc.topic_creation import ensure_own_topics, ensure_topics
 from events.cluster import Cluster
 from events.topic import Topics
 from tests.faults.load import LIMIT_S, Database, Mongo, Postgres, Writer, by_key
-from tests.faults.processes import capture_process, committed_records, read_all
+from tests.faults.processes import assert_verified, capture_process, committed_records, read_all
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
@@ -79,6 +79,8 @@ def test_a_capture_killed_thirty_times_publishes_every_change_once_and_in_order(
     with capture.started() as process:
         capture.wait_until_ready(process)
         bodies = asyncio.run(read_all(cluster, topic, len(committed)))
+        if isinstance(database, Postgres):
+            assert_verified(database, cluster, source)
         process.send_signal(signal.SIGTERM)
         assert process.wait(LIMIT_S) == 0
     published = [database.change(body) for body in bodies]
@@ -116,6 +118,7 @@ def test_a_transaction_of_many_groups_survives_kills_in_its_midst_in_bounded_mem
     with capture.started() as process:
         capture.wait_until_ready(process)
         bodies = asyncio.run(read_all(cluster, topic, LARGE))
+        assert_verified(postgres_database, cluster, source)
     assert len(bodies) == LARGE
     assert {body["transaction"]["total_order"] for body in bodies} == set(range(1, LARGE + 1))
     assert len({body["transaction"]["id"] for body in bodies}) == 1

@@ -26,7 +26,7 @@ from infra.embedded.kafka import EmbeddedKafka
 from router.definition import Definition, ListenerCode, definition_key
 from rowcast.kafka_access import write_record
 from tests.faults.load import LIMIT_S, Postgres, Writer, by_key
-from tests.faults.processes import ServiceProcess, capture_process, read_all
+from tests.faults.processes import ServiceProcess, assert_verified, capture_process, read_all
 from tests.port_base import free_ports
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
@@ -152,6 +152,7 @@ def test_a_kafka_killed_under_load_loses_nothing_and_repeats_nothing(
         writer.stop()
         committed = writer.committed
         bodies = asyncio.run(read_all(cluster, topic, len(committed)))
+        assert_verified(database, cluster, source)
         echoes = asyncio.run(read_all(cluster, cluster.topics.events, len(committed)))
         print(f"{len(committed)} changes, {captures.ends} and {routers.ends} ends of services")
     published = [database.change(body) for body in bodies]
@@ -189,5 +190,6 @@ def test_a_kafka_that_hangs_does_not_make_the_source_give_up_on_us(
         broker.signal(signal.SIGCONT)
         writer.stop()
         bodies = asyncio.run(read_all(cluster, topic, len(writer.committed)))
+        assert_verified(database, cluster, source)
         assert process.poll() is None
     assert Counter(map(database.change, bodies)) == Counter(writer.committed)

@@ -25,7 +25,7 @@ from events.cluster import Cluster
 from events.topic import Topics
 from tests.cdc.storm import storm
 from tests.faults.load import LIMIT_S, Postgres
-from tests.faults.processes import ServiceProcess, capture_process, read_stable
+from tests.faults.processes import ServiceProcess, assert_verified, capture_process, read_stable
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 
@@ -111,6 +111,7 @@ def test_a_snapshot_killed_twenty_times_in_a_storm_goes_on_and_tells_each_row_on
             with psycopg.connect(dsn) as connection:
                 wanted = dict(connection.execute("select id, seq from items").fetchall())
             until(lambda: topic.rows() == wanted)
+            assert_verified(database, cluster, source)
             process.send_signal(signal.SIGTERM)
             assert process.wait(LIMIT_S) == 0
     last = topic.snapshot()
