@@ -26,6 +26,7 @@ from events.chain import Chain
 from events.json_codec import encode
 from events.run import RunRequest
 from infra import artifacts
+from listener_runtime.frames import RESET_FRAME
 from listener_runtime.pool import SandboxPool
 from listener_runtime.sandbox_process import STANDARD_MEMORY_MB, SandboxProcess
 from listener_runtime.settings import HostSettings, PoolSettings
@@ -125,6 +126,17 @@ async def memory_mib() -> tuple[float, float]:
     return first, further
 
 
+async def reset_ms(pool: SandboxPool) -> float:
+    """Milliseconds to put a process's memory and files back."""
+    taken: list[float] = []
+    for count in (0, 500):
+        pool.idle[0].send(RESET_FRAME * count)
+        started = time.perf_counter()
+        await pool.run(request(LISTENER))
+        taken.append((time.perf_counter() - started) * 1_000 / 500)
+    return taken[1] - taken[0]
+
+
 def spent_ms(command: list[str], stdin: str) -> float:
     """Milliseconds of one run of an alternative, the median of seven."""
     taken: list[float] = []
@@ -167,6 +179,7 @@ async def measure() -> None:
         await runs_per_second(pool, 300, reuse=False, at_once=1)
         pristine = await runs_per_second(pool, 2_000, reuse=False, at_once=1)
         rows.append(("pristine runs", f"{pristine:,.0f} /s ({1_000 / pristine:.1f} ms each)"))
+        rows.append(("reset after a pristine run", f"{await reset_ms(pool):.2f} ms"))
         process = psutil.Process(pool.idle[0].pid)
         before = process.memory_info().rss / 2**20
         await runs_per_second(pool, 10_000, reuse=False, at_once=1)

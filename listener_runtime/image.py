@@ -32,6 +32,10 @@ _PYODIDE_FILES: Final = (
     "pyodide.asm.wasm",
     "python_stdlib.zip",
 )
+_MODULE: Final = "pyodide.asm.mjs"
+_SCRIPT: Final = "pyodide.asm.js"
+_OPENING: Final = "async function _createPyodideModule("
+_EXPORT: Final = "export default _createPyodideModule;"
 _GUEST: Final = Path(__file__).with_name("guest")
 _BUILD_MEMORY_MB: Final = 512
 _BUILD_LIMIT_S: Final = 120.0
@@ -51,7 +55,9 @@ def make_image(deno: Path, pyodide: Path, image: Path) -> None:
         new = Path(temporary) / "image"
         shutil.copytree(_GUEST, new, ignore=shutil.ignore_patterns("__pycache__"))
         for name in _PYODIDE_FILES:
-            shutil.copyfile(pyodide / name, new / name)
+            if name != _MODULE:
+                shutil.copyfile(pyodide / name, new / name)
+        (new / _SCRIPT).write_text(_script((pyodide / _MODULE).read_text()))
         fingerprint = _fingerprint(deno, new)
         (new / SNAPSHOT).write_bytes(_snapshot(deno, new))
         (new / PACKAGES).touch()
@@ -66,6 +72,18 @@ def read_fingerprint(image: Path) -> str | None:
         return (image / FINGERPRINT).read_text()
     except OSError:
         return None
+
+
+def _script(module: str) -> str:
+    """An Emscripten module as a script that evaluates to what the module exports."""
+    body = module.strip()
+    if not body.startswith(_OPENING) or not body.endswith(_EXPORT):
+        raise ImageError(
+            f"found a {_MODULE} that is not one function from `{_OPENING}` to `{_EXPORT}`, "
+            "expected that of the Pyodide in infra/embedded/pyodide/package.json"
+        )
+    address = f'"file:///image/{_SCRIPT}"'
+    return f"({body.removesuffix(_EXPORT)})".replace("import.meta.url", address)
 
 
 def _fingerprint(deno: Path, folder: Path) -> str:

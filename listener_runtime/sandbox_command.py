@@ -18,6 +18,9 @@ CONFINEMENT: Final = Path(__file__).with_name("confinement.py")
 
 PAGE_BYTES: Final = 64 * 1024
 _MIB: Final = 1024 * 1024
+_YOUNG_MB: Final = 1
+"""JavaScript's young objects: V8 would let their space grow from run to run, by 50 MiB in all."""
+
 _STANDARD_MB: Final = 256
 _DATA_BYTES: Final = 1024 * _MIB
 """Deno boots in 768 MiB; beside WebAssembly's memory this leaves JavaScript half a gigabyte."""
@@ -28,7 +31,10 @@ _DENIED: Final = ("read", "net", "run", "write", "env", "ffi", "sys", "import")
 def sandbox_command(deno: Path, program: Path, memory_mb: int) -> tuple[str, ...]:
     """Run a program of the image; `memory_mb` caps WebAssembly memory, whatever the guest does."""
     pages = memory_mb * _MIB // PAGE_BYTES
-    v8 = f"--disallow-code-generation-from-strings,--wasm-max-mem-pages={pages}"
+    v8 = (
+        f"--disallow-code-generation-from-strings,--wasm-max-mem-pages={pages}"
+        f",--max-semi-space-size={_YOUNG_MB}"
+    )
     return (
         str(deno),
         "run",

@@ -22,7 +22,10 @@ from listener_runtime.sandbox_command import ENVIRONMENT, confined_command
 
 _START_LIMIT_S: Final = 60.0
 PROCESS_MB: Final = 220
-"""Resident memory of a process in its pristine state."""
+"""Resident memory of a process after some hundred pristine runs; it stays there."""
+
+_READY_MB: Final = 180
+"""Resident memory of a process of the standard image before its first run."""
 
 STANDARD_MEMORY_MB: Final = 256
 """What the guest of a spare may use; a run that asks for more gets a process of its own size."""
@@ -67,7 +70,7 @@ class SandboxProcess:
 
     @classmethod
     async def start(cls, deno: Path, image: Path, memory_mb: int) -> SandboxProcess:
-        """Start one and wait until it is restored (a third of a second, and what packages take).
+        """Start one and wait until it is restored (0.3 s, and what packages take).
 
         Raises ImageError where it does not get ready.
         """
@@ -111,7 +114,7 @@ class SandboxProcess:
         """Count what it holds beyond a process of the standard image; before its first run."""
         with contextlib.suppress(psutil.NoSuchProcess):
             resident_mb = psutil.Process(self.pid).memory_info().rss >> 20
-            self._packages_mb = max(0, resident_mb - PROCESS_MB)
+            self._packages_mb = max(0, resident_mb - _READY_MB)
 
     @property
     def pid(self) -> int:

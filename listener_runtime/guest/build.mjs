@@ -7,6 +7,7 @@
 import "./prelude.mjs";
 import { Deno } from "./prelude.mjs";
 import { loadInterpreter } from "./interpreter.mjs";
+import { usedParts } from "./memory.mjs";
 import runnerSource from "./runner.py" with { type: "text" };
 import guestSource from "./guest.py" with { type: "text" };
 import packagesSource from "./packages.py" with { type: "text" };
@@ -46,14 +47,22 @@ define("_packages", packagesSource);
 define("rowcast_guest", "from _guest import *\nfrom typing import Any as Event\n");
 define.destroy();
 pyodide.runPython("sys.modules['_runner']._guest = sys.modules['_guest']", { globals: space });
-pyodide.runPython("del sys.modules['_testinternalcapi']\nimport gc\ngc.collect()", { globals: space });
+pyodide.runPython("del sys.modules['_testinternalcapi']\nimport gc\ngc.collect()\ngc.freeze()", { globals: space });
 space.destroy();
 hideBuiltins(module, HIDDEN);
 
 const snapshot = pyodide.makeMemorySnapshot();
-const stdout = Deno.stdout;
-for (let sent = 0; sent < snapshot.length; ) sent += stdout.writeSync(snapshot.subarray(sent));
+const memoryStart = new DataView(snapshot.buffer).getUint32(4, true);
+const parts = usedParts(module);
+const layout = { head_bytes: memoryStart, memory_bytes: snapshot.length - memoryStart, parts };
+write(new TextEncoder().encode(JSON.stringify(layout) + "\n"));
+write(snapshot.subarray(0, memoryStart));
+for (const [start, end] of parts) write(snapshot.subarray(memoryStart + start, memoryStart + end));
 Deno.exit(0);
+
+function write(bytes) {
+  for (let sent = 0; sent < bytes.length; ) sent += Deno.stdout.writeSync(bytes.subarray(sent));
+}
 
 // Blanks names in CPython's table of built-in modules, of which there are two copies.
 function hideBuiltins(module, hidden) {

@@ -1,8 +1,8 @@
 // Pyodide from bytes in memory: cold, to make a snapshot, or restored from one.
 
-import { files } from "./prelude.mjs";
+import { Deno, files } from "./prelude.mjs";
 import { loadPyodide } from "./pyodide.mjs";
-import createPyodideModule from "./pyodide.asm.mjs";
+import createModuleText from "./pyodide.asm.js" with { type: "text" };
 import source wasm from "./pyodide.asm.wasm";
 import stdlib from "./python_stdlib.zip" with { type: "bytes" };
 
@@ -33,17 +33,24 @@ async function instantiatePrecompiled(bytes, imports) {
   return { module: wasm, instance: await instantiate(wasm, imports) };
 }
 
+// As a script, not as a module: Deno parses a module's text by itself first, to see what it imports,
+// which takes five times as long as V8 needs to compile it.
+function compileModule() {
+  const [create, failure] = Deno[Deno.internal].core.evalContext(
+    createModuleText,
+    "file:///image/pyodide.asm.js",
+  );
+  if (failure) throw failure.thrown;
+  return create;
+}
+
 // Returns Pyodide's API and the Emscripten module behind it.
 export async function loadInterpreter(options, snapshot) {
   let module;
+  const createPyodideModule = compileModule();
   const create = async (settings) => {
     module = await createPyodideModule(settings);
-    if (snapshot !== undefined) {
-      // The heap begins with 30 MiB; a larger image would be written past its end.
-      const view = new DataView(snapshot.buffer, snapshot.byteOffset);
-      const size = snapshot.length - view.getUint32(4, true);
-      if (module.HEAPU8.length < size) module.growMemory(size);
-    }
+    if (snapshot !== undefined) snapshot.restore(module);
     return module;
   };
   WebAssembly.instantiate = instantiatePrecompiled;
@@ -57,7 +64,7 @@ export async function loadInterpreter(options, snapshot) {
       stdout() {},
       stderr() {},
       ...options,
-      ...(snapshot === undefined ? {} : { _loadSnapshot: snapshot }),
+      ...(snapshot === undefined ? {} : { _loadSnapshot: snapshot.head }),
     });
     return { pyodide, module };
   } finally {

@@ -16,8 +16,9 @@ import { heapLimit, loadInterpreter } from "./interpreter.mjs";
 import { nextFrame, nextFrameWithin, send, settleReading } from "./pipe.mjs";
 import { installPackages, refuseNativeCode } from "./packages.mjs";
 import { sealFiles } from "./filesystem.mjs";
+import { Snapshot, keepMemory } from "./memory.mjs";
 import { scrubRealm } from "./realm.mjs";
-import snapshot from "./snapshot.bin" with { type: "bytes" };
+import snapshotBytes from "./snapshot.bin" with { type: "bytes" };
 
 const OUTPUT_BYTES = 64 * 1024;
 const RUN = 82;
@@ -31,6 +32,7 @@ const encoder = new TextEncoder();
 const complain = (text) => stderr.writeSync(encoder.encode(text + "\n"));
 const lenient = new TextDecoder();
 
+const snapshot = new Snapshot(snapshotBytes);
 const { pyodide, module } = await loadInterpreter({}, snapshot);
 
 let output = [];
@@ -71,15 +73,11 @@ output = [];
 outputBytes = outputLost = 0;
 refuseNativeCode(module);
 
-const base = module.HEAPU8.slice();
-const stack = module.stackSave();
+const pristineBytes = module.HEAPU8.length;
+const resetMemory = keepMemory(module, snapshot);
 
 function reset() {
-  // Views are replaced when memory grows; memory itself never shrinks.
-  const heap = module.HEAPU8;
-  heap.set(base);
-  if (heap.length > base.length) heap.fill(0, base.length);
-  module.stackRestore(stack);
+  resetMemory();
   resetFiles();
   output = [];
   outputBytes = outputLost = 0;
@@ -144,7 +142,7 @@ async function run(frame) {
   return true;
 }
 
-const started = { heap_bytes: base.length, took_ms: now(), not_imported: JSON.parse(notImported) };
+const started = { heap_bytes: pristineBytes, took_ms: now(), not_imported: JSON.parse(notImported) };
 send(`S${JSON.stringify(started)}`);
 try {
   for (;;) {

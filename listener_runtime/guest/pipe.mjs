@@ -13,8 +13,6 @@ const read = stdin.read.bind(stdin);
 const writeSync = stdout.writeSync.bind(stdout);
 const encoder = new TextEncoder();
 const encode = encoder.encode.bind(encoder);
-const setTimer = setTimeout;
-const clearTimer = clearTimeout;
 
 let buffer = new Uint8Array(1 << 16);
 let start = 0;
@@ -70,7 +68,8 @@ export async function nextFrameWithin(milliseconds) {
   if (ready !== null) return ready;
   let timer;
   const late = new Promise((resolve) => {
-    timer = setTimer(() => resolve("late"), milliseconds);
+    // Not taken before: Deno loads its timers when they are first looked at.
+    timer = setTimeout(() => resolve("late"), milliseconds);
   });
   try {
     for (;;) {
@@ -85,7 +84,7 @@ export async function nextFrameWithin(milliseconds) {
       if (payload !== null) return payload;
     }
   } finally {
-    clearTimer(timer);
+    clearTimeout(timer);
   }
 }
 

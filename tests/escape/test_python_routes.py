@@ -91,6 +91,7 @@ ROUTES = {
     "JavaScript objects left in memory": (
         """
         import gc
+        gc.unfreeze()
         found = [o for o in gc.get_objects() if type(o).__name__.startswith('JsProxy')]
         return found[0].constructor.constructor('return 1')()
         """,
@@ -99,6 +100,7 @@ ROUTES = {
     "exceptions of JavaScript": (
         """
         import gc
+        gc.unfreeze()
         kinds = [o for o in gc.get_objects() if isinstance(o, type)]
         kind = [o for o in kinds if o.__name__ == 'JsException'][0]
         return kind('x').js_error
@@ -244,6 +246,7 @@ async def test_the_functions_that_made_javascript_objects_are_shells(shared: San
 
     def main(event, g):
         kinds = []
+        gc.unfreeze()
         for function in gc.get_objects():
             if getattr(function, "__name__", "") == "to_js":
                 for options in ({}, {"create_pyproxies": True, "pyproxies": None}):
