@@ -88,7 +88,8 @@ async def capture_postgres(
             stack.push_async_callback(topic.close)
             queue = SnapshotQueue(cluster.topics.snapshots, await topic.open())
             group = ChangeGroup()
-            for note in await plan_snapshots(source, connection, queue):
+            events_topic, published = cluster.topics.events, prepared.just_published
+            for note in await plan_snapshots(source, connection, queue, events_topic, published):
                 group.add_note(note.topic, note.key, note.value, time.time_ns() // 1_000_000)
             if group:
                 await publisher.publish(group, prepared.progress.encode())

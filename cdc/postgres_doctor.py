@@ -8,6 +8,7 @@ import psycopg
 
 from cdc.errors import CaptureConfigError
 from cdc.finding import Finding
+from cdc.postgres_new_tables import missing_tables
 from cdc.postgres_preparation import check_server
 from cdc.postgres_publication import keyless_tables, published_tables
 from cdc.postgres_risks import find_risks, read_facts
@@ -117,6 +118,16 @@ async def _publication(connection: Connection, source: PostgresSource) -> list[F
             "start capture, which makes it, or create the tables",
         )
     ]
+    for schema, table in await missing_tables(connection, source):
+        findings.append(
+            Finding(
+                "warning",
+                "publication",
+                f"{schema}.{table} is to be captured and not in {source.publication}",
+                "all tables that fit `tables` in the publication; capture adds them where it may",
+                f'alter publication "{source.publication}" add table "{schema}"."{table}"',
+            )
+        )
     for schema, table in await keyless_tables(connection, source):
         findings.append(
             Finding(

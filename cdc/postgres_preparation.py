@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cdc.change_group import ChangeGroup
 from cdc.errors import CaptureConfigError, CaptureGapError, ProgressFormatError
+from cdc.postgres_new_tables import follow_new_tables, publish_missing
 from cdc.postgres_publication import (
+    Table,
     ensure_publication,
     identify_keyless_rows,
     published_tables,
@@ -44,10 +47,14 @@ _OLDEST_SERVER = 140_000
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """Where to go on from; `connection` is the one for the catalogue."""
+    """Where to go on from; `connection` is the one for the catalogue.
+
+    `just_published` are tables that this start has added to the publication.
+    """
 
     connection: Connection
     progress: PostgresProgress
+    just_published: Sequence[Table] = ()
 
 
 async def prepare(
@@ -65,6 +72,9 @@ async def prepare(
     await check_server(connection)
     progress = _progress_of(source, last)
     existed = await ensure_publication(connection, source)
+    # In this order: a table made in between is seen by the one or the other.
+    await follow_new_tables(connection, source)
+    added = await publish_missing(connection, source, set())
     if source.keyless_full:
         await identify_keyless_rows(connection, source)
     tables = await published_tables(connection, source)
@@ -76,7 +86,7 @@ async def prepare(
         )
     reason = find_gap(progress, identity, slot, publication_existed=existed)
     if reason is None:
-        return Preparation(connection, progress)
+        return Preparation(connection, progress, added)
     if source.on_gap == "stop":
         await _announce_gap(source, cluster, publisher, progress, progress, reason)
         raise CaptureGapError(

@@ -86,25 +86,26 @@ create event trigger rowcast_keyless on ddl_command_end
     execute function rowcast_capture.keyless();
 """
 _LOCK_TIMEOUT = "3s"
+_KIND: LiteralString = """
+    select puballtables, pg_catalog.obj_description(oid, 'pg_publication')
+    from pg_catalog.pg_publication where pubname = %s
+"""
+_OF_ONE_OWNER = "Rowcast: all tables of the role that captures"
+"""Comment of a publication that we made of all that a role owns, so new ones belong into it."""
 
 
 async def ensure_publication(connection: Connection, source: PostgresSource) -> bool:
-    """Make the publication, or add the tables it lacks; whether it was there before.
+    """Make the publication; whether it was there before.
 
     Raises CaptureConfigError where the role may not or there is no table to publish.
     """
     cursor = await connection.execute(
-        "select puballtables from pg_catalog.pg_publication where pubname = %s",
-        (source.publication,),
+        "select from pg_catalog.pg_publication where pubname = %s", (source.publication,)
     )
-    row = await cursor.fetchone()
-    superuser = await is_superuser(connection)
-    if row is None:
-        await _create(connection, source, superuser=superuser)
-        return False
-    if not row[0] and source.tables:
-        await _add_missing(connection, source, superuser=superuser)
-    return True
+    if await cursor.fetchone() is not None:
+        return True
+    await _create(connection, source, superuser=await is_superuser(connection))
+    return False
 
 
 async def published_tables(connection: Connection, source: PostgresSource) -> list[Table]:
@@ -126,6 +127,15 @@ async def keyless_tables(connection: Connection, source: PostgresSource) -> list
     """Published tables on which UPDATE and DELETE fail, partitions among them."""
     cursor = await connection.execute(_KEYLESS, (source.publication,))
     return [(row[0], row[1]) for row in await cursor.fetchall()]
+
+
+async def takes_new_tables(connection: Connection, source: PostgresSource) -> bool:
+    """Whether tables that are made later have to be added to the publication."""
+    cursor = await connection.execute(_KIND, (source.publication,))
+    row = await cursor.fetchone()
+    if row is None or row[0]:
+        return False
+    return bool(source.tables) or row[1] == _OF_ONE_OWNER
 
 
 async def is_superuser(connection: Connection) -> bool:
@@ -182,7 +192,11 @@ async def _create(connection: Connection, source: PostgresSource, *, superuser: 
     if not source.tables and superuser:
         what: sql.Composable = sql.SQL("for all tables")
     else:
-        tables = await _wanted(connection, source, superuser=superuser)
+        tables = [
+            table
+            for table in await capturable_tables(connection, superuser=superuser)
+            if source.wants(*table)
+        ]
         if not tables:
             raise CaptureConfigError(
                 found=f"no table that matches {', '.join(source.tables) or '*.*'} "
@@ -199,6 +213,10 @@ async def _create(connection: Connection, source: PostgresSource, *, superuser: 
                 name, what
             )
         )
+        if not source.tables and not superuser:
+            await connection.execute(
+                sql.SQL("comment on publication {} is {}").format(name, sql.Literal(_OF_ONE_OWNER))
+            )
     except errors.DuplicateObject:
         return
     except errors.InsufficientPrivilege as error:
@@ -212,38 +230,42 @@ async def _create(connection: Connection, source: PostgresSource, *, superuser: 
     _log.info("%s: created the publication %s", source.name, source.publication)
 
 
-async def _add_missing(connection: Connection, source: PostgresSource, *, superuser: bool) -> None:
-    published = set(await published_tables(connection, source))
-    wanted = await _wanted(connection, source, superuser=superuser)
-    missing = [table for table in wanted if table not in published]
-    if not missing:
-        return
-    try:
-        await connection.execute(
-            sql.SQL("alter publication {} add table {}").format(
-                sql.Identifier(source.publication), _list(missing)
-            )
-        )
-    except errors.InsufficientPrivilege as error:
-        _log.warning(
-            "%s: tables match but are not in the publication %s, which the role may not alter "
-            "(%s); as its owner: alter publication %s add table %s",
-            source.name,
-            source.publication,
-            error,
-            source.publication,
-            ", ".join(f"{schema}.{table}" for schema, table in missing),
-        )
-    else:
-        _log.info("%s: added %d tables to %s", source.name, len(missing), source.publication)
-
-
-async def _wanted(
-    connection: Connection, source: PostgresSource, *, superuser: bool
+async def add_tables(
+    connection: Connection, source: PostgresSource, tables: Sequence[Table]
 ) -> list[Table]:
+    """Add tables to the publication; those that were added. Says in the log what it could not."""
+    added: list[Table] = []
+    for table in tables:
+        # One by one, since one that is gone or another's must not keep the others out.
+        try:
+            await connection.execute(
+                sql.SQL("alter publication {} add table {}").format(
+                    sql.Identifier(source.publication), sql.Identifier(*table)
+                )
+            )
+        except (errors.InsufficientPrivilege, errors.UndefinedTable) as error:
+            _log.warning(
+                "%s: %s.%s is to be captured but not in the publication %s (%s); as its owner: "
+                'alter publication "%s" add table "%s"."%s"',
+                source.name,
+                *table,
+                source.publication,
+                str(error).strip(),
+                source.publication,
+                *table,
+            )
+        except errors.DuplicateObject:
+            pass
+        else:
+            added.append(table)
+            _log.info("%s: added %s.%s to %s", source.name, *table, source.publication)
+    return added
+
+
+async def capturable_tables(connection: Connection, *, superuser: bool) -> list[Table]:
+    """Tables that can be published by the role, partitions under their root."""
     cursor = await connection.execute(_CAPTURABLE, (superuser,))
-    tables: list[Table] = [(row[0], row[1]) for row in await cursor.fetchall()]
-    return [table for table in tables if source.wants(*table)]
+    return [(row[0], row[1]) for row in await cursor.fetchall()]
 
 
 def _list(tables: Sequence[Table]) -> sql.Composable:

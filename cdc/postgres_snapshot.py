@@ -20,16 +20,18 @@ from psycopg import errors
 from cdc.errors import CaptureConfigError
 from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_chunk import ChunkReader, ReadChunk
+from cdc.postgres_new_tables import publish_missing
+from cdc.postgres_publication import Table
 from cdc.postgres_snapshot_plan import check_rights, own_id, plan_tables
 from cdc.postgres_source import Connection, PostgresSource, connect
 from cdc.snapshot_chunk import WATERMARK_PREFIX, Note, SnapshotChunk
+from cdc.snapshot_outcome import outcome_note
 from cdc.snapshot_plan import SnapshotQueue
 from cdc.snapshot_state import TableSnapshot
 from cdc.snapshot_topic import SnapshotTopic
 from cdc.snapshot_window import SnapshotWindow, VisibleTransactions
 from cdc.transaction_assembly import TransactionAssembly
 from events.cluster import Cluster
-from events.event import make_event
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class PostgresSnapshots:
         self._window: SnapshotWindow | None = None
         self._token = secrets.token_bytes(8).hex()
         self._chunk_count = 0
+        self._unpublishable: set[Table] = set()
 
     async def run(self) -> None:
         """Load what is to be loaded, and what is asked for; ends only by what it raises."""
@@ -121,7 +124,10 @@ class PostgresSnapshots:
         return snapshot
 
     async def _look_for_new_tables(self, connection: Connection) -> None:
-        added, notes = await plan_tables(self._source, connection, self._queue)
+        published = await publish_missing(connection, self._source, self._unpublishable)
+        added, notes = await plan_tables(
+            self._source, connection, self._queue, self._events_topic, published
+        )
         notes += self._queue.enter(added)
         if notes:
             self._publish(notes)
@@ -149,7 +155,10 @@ class PostgresSnapshots:
             state = state.failed(_said(error), time.time_ns() // 1_000_000)
             _log.error("%s: %s was not loaded: %s", self._source.name, name, state.error)
             self._queue.tried(state)
-            self._publish([*self._queue.enter([state]), self._event(state)])
+            # One that failed the same way before is not told of again at each start.
+            told = snapshot.state == "failed" and snapshot.error == state.error
+            events = [] if told else [self._event(state)]
+            self._publish([*self._queue.enter([state]), *events])
         else:
             _log.info("%s: loaded %s, %d rows", self._source.name, name, state.rows)
 
@@ -221,23 +230,7 @@ class PostgresSnapshots:
             self._window = None
 
     def _event(self, state: TableSnapshot) -> Note:
-        finished = state.state == "finished"
-        event = make_event(
-            event_id=f"{self._source.name}/{state.snapshot}/{state.schema}.{state.table}"
-            f"/{state.state}{'' if finished else state.updated_ms}",
-            event_type="system.snapshot_finished" if finished else "system.snapshot_failed",
-            data={
-                "source": self._source.name,
-                "schema": state.schema,
-                "table": state.table,
-                "reason": state.reason,
-                "rows": state.rows,
-                "error": state.error or None,
-            },
-            ts_ms=state.updated_ms,
-            key=self._source.name,
-        )
-        return Note(self._events_topic, event.key, event.value)
+        return outcome_note(self._events_topic, self._source.name, state)
 
 
 def _said(error: Exception) -> str:

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import LiteralString
 
 from psycopg import Error
 
 from cdc.errors import CaptureConfigError
-from cdc.postgres_publication import published_tables, publishes_all_tables
+from cdc.postgres_new_tables import whole_tables
+from cdc.postgres_publication import Table, published_tables
 from cdc.postgres_source import Connection, PostgresSource
 from cdc.snapshot_chunk import Note
+from cdc.snapshot_outcome import outcome_note
 from cdc.snapshot_plan import SnapshotQueue
 from cdc.snapshot_state import TableSnapshot
 from cdc.snapshot_table import quote_name
@@ -30,20 +32,28 @@ _OWN_ID: LiteralString = """
         else pg_catalog.pg_current_xact_id()::text::bigint end
 """
 _VISIBLE: LiteralString = "select pg_catalog.pg_current_snapshot()::text"
+_GONE = "the table was dropped or is no longer published"
 _FLUSH_SINCE = 170_000
 _QUIET_TRIES = 20
 _QUIET_POLL_S = 0.05
 
 
 async def plan_snapshots(
-    source: PostgresSource, connection: Connection, queue: SnapshotQueue
+    source: PostgresSource,
+    connection: Connection,
+    queue: SnapshotQueue,
+    events_topic: str,
+    just_published: Collection[Table],
 ) -> list[Note]:
     """Decide what this start of capture is to load; returns the records that say so.
+
+    `just_published` came into the publication at this start.
 
     Raises CaptureConfigError where something is to be loaded from a server or by a role that
     cannot.
     """
-    added, notes = await plan_tables(source, connection, queue)
+    wanted = just_published if source.snapshot == "initial" else ()
+    added, notes = await plan_tables(source, connection, queue, events_topic, wanted)
     if added:
         await check_rights(source, connection)
         empty = await _empty_tables(connection, added)
@@ -57,16 +67,31 @@ async def plan_snapshots(
 
 
 async def plan_tables(
-    source: PostgresSource, connection: Connection, queue: SnapshotQueue
+    source: PostgresSource,
+    connection: Connection,
+    queue: SnapshotQueue,
+    events_topic: str,
+    just_added: Collection[Table] = (),
 ) -> tuple[list[TableSnapshot], list[Note]]:
-    """Tables of the publication that are new to us, and the records for what changes."""
-    return queue.plan(
-        await published_tables(connection, source),
+    """Tables of the publication that are new to us, and the records for what changes.
+
+    `just_added` were made while capture ran, and what is in them is to be told in any case.
+    """
+    published = await published_tables(connection, source)
+    now_ms = time.time_ns() // 1_000_000
+    events = [
+        outcome_note(events_topic, source.name, state.failed(_GONE, now_ms))
+        for state in queue.unfinished_beside(published)
+    ]
+    added, notes = queue.plan(
+        published,
         secrets.token_hex(4),
         await own_id(connection),
         enabled=source.snapshot == "initial",
-        all_tables=await publishes_all_tables(connection, source),
+        whole=await whole_tables(connection, source),
+        just_added=just_added,
     )
+    return added, [*events, *notes]
 
 
 async def own_id(connection: Connection) -> int:

@@ -1,8 +1,8 @@
 """Which tables are to be loaded, decided at a start of capture and when tables are added. Pure.
 
 A table is loaded the first time that it is seen in the publication, and again after a gap where
-the source says so. In a publication of all tables one made later needs no loading: the stream has
-it from its first row on.
+the source says so. One that was published as it was made needs no loading: the stream has it from
+its first row on.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ class SnapshotQueue:
         since: int,
         *,
         enabled: bool,
-        all_tables: bool,
+        whole: Collection[TableName] = (),
+        just_added: Collection[TableName] = (),
     ) -> tuple[list[TableSnapshot], list[Note]]:
         """Tables that are new to us, and the records to write for what changes.
 
         `snapshot` is the id for them, `since` a transaction that began after they were seen.
         `enabled` is whether the source asks for loading; a gap that asks for it is in the states.
+        Of `whole` tables the stream has each row; `just_added` are loaded whatever is asked for.
         """
         plan, tables = self._states.plan, self._states.tables
         notes = [self._note(name, None) for name in tables if name not in published]
@@ -46,12 +48,15 @@ class SnapshotQueue:
             reason: Reason = plan.reason
             new = list(published)
         elif not enabled:
-            return [], notes
+            new = [name for name in just_added if name in published and name not in whole]
+            return [TableSnapshot(*name, snapshot, "added", since=since) for name in new], notes
         elif plan is None:
             reason, new = "initial", [name for name in published if name not in tables]
         else:
             reason = "added"
-            new = [] if all_tables else [name for name in published if name not in tables]
+            # A name that is known may be that of another table, made in the place of a dropped one.
+            unknown = {*published} - {*tables} | {*published} & {*just_added}
+            new = [name for name in published if name in unknown and name not in whole]
         if plan is None or not plan.planned:
             self._states.plan = Plan(planned=True, reason=reason)
             notes.append(plan_note(self._topic, self._source, self._states.plan))
@@ -70,6 +75,14 @@ class SnapshotQueue:
     def note(self, snapshot: TableSnapshot) -> Note:
         """The record of a state that is not taken in yet."""
         return self._note((snapshot.schema, snapshot.table), snapshot)
+
+    def unfinished_beside(self, published: Collection[TableName]) -> list[TableSnapshot]:
+        """What is under way of tables that are not published any more."""
+        return [
+            state
+            for name, state in self._states.tables.items()
+            if name not in published and state.state in ("waiting", "running")
+        ]
 
     @property
     def is_asked(self) -> bool:

@@ -11,7 +11,7 @@ from events.cluster import Cluster
 from events.topic import Topics
 from infra import artifacts
 from infra.embedded.postgres import EmbeddedPostgres
-from tests.cdc.postgres_place import Place, own_place
+from tests.cdc.postgres_place import Place, Role, own_place
 from tests.conftest import running
 from tests.port_base import free_ports
 
@@ -62,6 +62,15 @@ async def place(
 ) -> AsyncGenerator[Place]:
     async with own_place(postgres_dsn, cluster, read_topic) as made:
         yield made
+
+
+@pytest.fixture
+async def role(place: Place) -> AsyncGenerator[Role]:
+    made = Role(f"r{uuid.uuid4().hex[:8]}", place.connection)
+    await made.run("create role {} login replication password 'x'")
+    yield made
+    await made.run("drop owned by {}")
+    await made.run("drop role {}")
 
 
 @pytest.fixture(scope="session", params=[15, 16, 17, 18])

@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, LiteralString, cast
 
 import psycopg
@@ -69,6 +69,20 @@ class Place:
         row = await cursor.fetchone()
         assert row is not None
         return str(row[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role that may replicate and nothing else."""
+
+    name: str
+    connection: psycopg.AsyncConnection[tuple[object, ...]]
+
+    async def run(self, statement: LiteralString) -> None:
+        await self.connection.execute(sql.SQL(statement).format(sql.Identifier(self.name)))
+
+    def source_of(self, source: PostgresSource) -> PostgresSource:
+        return replace(source, dsn=make_conninfo(source.dsn, user=self.name, password="x"))
 
 
 @asynccontextmanager

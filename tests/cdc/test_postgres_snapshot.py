@@ -2,22 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import LiteralString
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from cdc.errors import CaptureConfigError
-from cdc.postgres import PostgresSource
 from cdc.postgres_chunk import ChunkReader, ReadChunk
 from cdc.snapshot_state import TableSnapshot
-from tests.cdc.postgres_place import Place, capturing
+from tests.cdc.postgres_place import Place, Role, capturing
 from tests.cdc.snapshot_view import (
     LIMIT_S,
     ask,
@@ -343,6 +338,27 @@ async def test_a_table_dropped_while_it_is_read_is_given_up_and_the_others_are_l
     async with capturing(place, loading(place)):
         pass
     assert list((await states(place)).tables) == [("public", "b")]
+    events = await place.read_topic(place.cluster.topics.events)
+    assert len([one for one in events if b"system.snapshot_failed" in (one.value or b"")]) == 1
+
+
+@pytest.mark.usefixtures("small_chunks")
+async def test_a_table_dropped_half_loaded_while_nobody_looks_is_said_to_have_failed(
+    place: Place,
+) -> None:
+    await place.run(
+        "create table a (id int primary key)", "insert into a select generate_series(1, 5000)"
+    )
+    async with capturing(place, loading(place)), asyncio.timeout(LIMIT_S):
+        while not await reads(place, "a"):
+            await asyncio.sleep(0.02)
+    assert (await states(place)).tables["public", "a"].state == "running"
+    await place.run("drop table a")
+    async with capturing(place, loading(place)):
+        pass
+    (event,) = await place.read_topic(place.cluster.topics.events)
+    assert b"system.snapshot_failed" in (event.value or b"")
+    assert b"the table was dropped" in (event.value or b"")
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -426,6 +442,11 @@ async def test_a_role_that_may_not_read_is_told_what_to_grant_and_loads_after_it
         assert state.state == "failed"
         assert "permission denied for table orders" in state.error
         assert "grant select" in state.error
+    async with capturing(place, source), asyncio.timeout(LIMIT_S):
+        while (await until_over(place, "orders")).updated_ms == state.updated_ms:
+            await asyncio.sleep(0.02)
+    told = await place.read_topic(place.cluster.topics.events)
+    assert len([one for one in told if b"system.snapshot_failed" in (one.value or b"")]) == 1
     await role.run("grant select on orders to {}")
     async with capturing(place, source), asyncio.timeout(LIMIT_S):
         while (await until_over(place, "orders")).state == "failed":
@@ -467,29 +488,6 @@ async def test_a_role_that_may_not_write_watermarks_is_told_the_command(
             pass
     finally:
         await place.connection.execute(b"grant execute on %b to public" % function)
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """A role that may replicate and nothing else."""
-
-    name: str
-    connection: psycopg.AsyncConnection[tuple[object, ...]]
-
-    async def run(self, statement: LiteralString) -> None:
-        await self.connection.execute(sql.SQL(statement).format(sql.Identifier(self.name)))
-
-    def source_of(self, source: PostgresSource) -> PostgresSource:
-        return replace(source, dsn=make_conninfo(source.dsn, user=self.name, password="x"))
-
-
-@pytest.fixture
-async def role(place: Place) -> AsyncGenerator[Role]:
-    made = Role(f"r{uuid.uuid4().hex[:8]}", place.connection)
-    await made.run("create role {} login replication password 'x'")
-    yield made
-    await made.run("drop owned by {}")
-    await made.run("drop role {}")
 
 
 async def drop_slot(place: Place) -> None:
