@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check format clean bench-sandbox bench-capture
+.PHONY: install up test check format clean bench-sandbox bench-capture bench-latency
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -60,6 +60,9 @@ bench-sandbox: install
 
 bench-capture: install $(STAMPS)/debezium
 	@PYTHONPATH=. $(BIN)/python bench/capture.py
+
+bench-latency: install $(STAMPS)/debezium
+	@PYTHONPATH=. $(BIN)/python bench/latency.py
 
 $(STAMPS)/debezium: bench/debezium/pom.xml | $(STAMPS)
 	@$(SAY) 'Debezium and Kafka Connect with Maven into build/debezium, for the comparison'

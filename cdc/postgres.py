@@ -1,7 +1,7 @@
 """Capture of a PostgreSQL database by logical replication, each change exactly once.
 
-Reads whole transactions from the slot and publishes them in groups; while one group's Kafka
-transaction runs, the next is read, and no more than that is held whatever happens. The slot is
+Reads whole transactions from the slot and publishes them in groups; while the Kafka transactions of
+two run, the next is read, and no more than that is held whatever happens. The slot is
 told only what Kafka has committed: slot <= progress, always. All state is in Kafka and the slot,
 so any failure ends `capture_postgres` and the next call goes on where the last one stood.
 """
@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 
@@ -48,6 +49,8 @@ _log = logging.getLogger(__name__)
 # Frames handled before the event loop has its turn, 2 to 5 ms of work: rows, and all others.
 _SLICE_ROWS = 2_048
 _SLICE_FRAMES = 128
+# One is written while the other commits.
+_GROUPS_AT_ONCE = 2
 _FEEDBACK_S = 1.0
 _FEEDBACK_MIN_S = 0.05
 _SLOT_BUSY_TIMEOUT_S = 20.0
@@ -172,7 +175,7 @@ class _Capture:
         self._stream = stream
         self._assembly = assembly
         self._published = progress
-        self._publishing: asyncio.Task[PostgresProgress] | None = None
+        self._publishing: deque[asyncio.Task[PostgresProgress]] = deque()
         self._received = progress.end
         self._idle_end = progress.end
         self._confirmation_due = False
@@ -207,17 +210,17 @@ class _Capture:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            if self._publishing is not None:
-                self._publishing.cancel()
-                await asyncio.gather(self._publishing, return_exceptions=True)
+            for task in self._publishing:
+                task.cancel()
+            await asyncio.gather(*self._publishing, return_exceptions=True)
 
     async def _turn(self) -> bool:
         """One round of reading and handing over; whether capture has stopped."""
         dry = await self._read_slice()
         await self._settle(wait=self._assembly.is_full)
-        if self._publishing is None:
+        if len(self._publishing) < _GROUPS_AT_ONCE:
             self._publish_what_is_ready(dry=dry)
-        if self._stopping and self._publishing is None:
+        if self._stopping and not self._publishing:
             self._feed_back()
             return True
         if dry:
@@ -264,13 +267,15 @@ class _Capture:
             self._feed_back()
 
     async def _settle(self, *, wait: bool) -> None:
-        """Take note of a group that is published; `wait` for it where there is no room."""
-        task = self._publishing
-        if task is None or not (wait or task.done()):
-            return
-        self._publishing = None
-        self._published = await task
-        if time.monotonic() - self._fed_back_at > _FEEDBACK_MIN_S:
+        """Take note of groups that are published; `wait` for one where there is no room."""
+        settled = False
+        while self._publishing:
+            full = wait and len(self._publishing) == _GROUPS_AT_ONCE
+            if not (full or self._publishing[0].done()):
+                break
+            self._published = await self._publishing.popleft()
+            settled = True
+        if settled and time.monotonic() - self._fed_back_at > _FEEDBACK_MIN_S:
             self._feed_back()
 
     def _publish_what_is_ready(self, *, dry: bool) -> None:
@@ -293,8 +298,9 @@ class _Capture:
             await self._publisher.publish(group, progress.encode())
             return progress
 
-        self._publishing = asyncio.create_task(publish())
-        self._publishing.add_done_callback(lambda _: self._stream.wake())
+        task = asyncio.create_task(publish())
+        task.add_done_callback(lambda _: self._stream.wake())
+        self._publishing.append(task)
 
     def _feed_back(self) -> None:
         received = max(self._received, self._published.end)

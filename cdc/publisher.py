@@ -2,8 +2,9 @@
 
 This is what makes capture exactly once under read_committed: records and progress record become
 visible together or not at all. Starting fences an older capture of the same source first and
-reads progress second, so that nothing can be written between the two. After any failure the
-publisher is of no more use: the process ends, and the next one goes on from Kafka's state.
+reads progress second, so that nothing can be written between the two. Two transactions overlap:
+one is written while the one before it commits; the commits keep the groups' order. After any
+failure the publisher is of no more use: the process ends, and the next goes on from Kafka's state.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     ProducerFenced,
 )
-from aiokafka.producer import sender as aiokafka_sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from cdc.change_group import RECORD_OVERHEAD_BYTES, ChangeGroup, Record
@@ -33,21 +33,13 @@ from cdc.ownership import Owner, decode_owner, owner_key
 from cdc.progress import progress_key
 from cdc.topic_creation import MAX_RECORD_BYTES, ensure_own_topics, ensure_topics, unreachable
 from cdc.topic_reading import read_to_end
+from cdc.transaction_lane import BATCH_BYTES, Batches, TransactionLane
 from events.cluster import Cluster
 
 _log = logging.getLogger(__name__)
 
-# A broker answers CONCURRENT_TRANSACTIONS while it still writes the markers of the transaction
-# before, for about 1 ms. aiokafka then waits this long, 20 ms by default, which would be most of
-# a small transaction's latency. It is a module constant, so it is set once, here.
-aiokafka_sender.BACKOFF_OVERRIDE = 0.001
-
-# Below Kafka's default limit of a batch (max.message.bytes, 1,048,588), so that only a record
-# that is itself too large can be refused on a topic with default settings.
-_BATCH_BYTES = 1_000_000
-_REQUEST_TIMEOUT_MS = 30_000
-_TRANSACTION_TIMEOUT_MS = 60_000
-_METADATA_MAX_AGE_MS = 30_000
+# Two transactions at once; more would wait for the order of commits.
+_LANES = ("", ".2")
 _CLOSE_TIMEOUT_S = 5.0
 _OWNER_WAIT_S = 5.0
 _OWNER_SHORT_WAIT_S = 1.0
@@ -55,14 +47,18 @@ _OWNER_POLL_S = 0.1
 
 
 class Publisher:
-    """The transactional producer of one source. Not for use by two tasks at once."""
+    """The transactional producers of one source."""
 
     def __init__(self, cluster: Cluster, source: str) -> None:
         self._cluster = cluster
         self._source = source
         self._key = progress_key(source)
         self._owner = Owner(secrets.token_hex(8), socket.gethostname(), os.getpid())
-        self._producer: AIOKafkaProducer | None = None
+        self._lanes: list[TransactionLane] = []
+        self._writing = asyncio.Lock()
+        self._ends: list[asyncio.Future[None]] = []
+        self._count = 0
+        self._progress_partition = TopicPartition(cluster.topics.progress, 0)
         self._known: set[str] = {cluster.topics.progress}
         self._found: dict[bytes | None, bytes | None] = {}
 
@@ -73,20 +69,12 @@ class Publisher:
         and PublishError where it refuses.
         """
         await ensure_own_topics(self._cluster)
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._cluster.bootstrap,
-            client_id=f"{self._cluster.topics.prefix}-cdc-{self._source}",
-            transactional_id=f"{self._cluster.topics.prefix}.cdc.{self._source}",
-            transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
-            metadata_max_age_ms=_METADATA_MAX_AGE_MS,
-            max_batch_size=_BATCH_BYTES,
-            max_request_size=MAX_RECORD_BYTES,
-        )
-        self._producer = producer
+        self._lanes = [TransactionLane(self._cluster, self._source, name) for name in _LANES]
         try:
-            await producer.start()
-            await self._take_over(producer)
+            # All of them before progress is read: none may still commit for the older capture.
+            for lane in self._lanes:
+                await lane.start()
+            await self._take_over()
             self._found = await self._last_values()
             return self._found.get(self._key)
         except ProducerFenced as error:
@@ -102,43 +90,62 @@ class Publisher:
 
     async def told(self, topic: str) -> list[bytes]:
         """The values of a topic's committed records, for what an earlier capture told there."""
-        count = len(await self._started().partitions_for(topic))
+        count = await self._started()[0].partition_count(topic)
         records = await read_to_end(self._cluster, topic, count)
         return [record.value for record in records if record.value is not None]
 
     async def publish(self, group: ChangeGroup, progress: bytes) -> None:
         """Write a group and the progress after it; returns once they are committed.
 
-        Raises FencedError, RecordTooLargeError or PublishError; the process should then end.
+        Two calls may run at once: groups are written and committed in the order of the calls,
+        the second is written while the first commits. Raises FencedError, RecordTooLargeError or
+        PublishError; the process should then end.
         """
-        producer = self._started()
-        await self._know_topics(group)
+        lanes = self._started()
+        lane, before = lanes[self._count % len(lanes)], self._ends[-1:]
+        last_of_lane = self._ends[: -len(lanes) + 1]
+        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # A failure is told by the call that met it; the others need not look.
+        end.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+        self._count += 1
+        self._ends = [*before, end]
         try:
-            batches = await self._batches(producer, group)
-            await producer.begin_transaction()
-            _expect_failure_elsewhere(producer)
-            await self._send(producer, batches, progress)
-            await producer.commit_transaction()
+            async with self._writing:
+                await self._know_topics(group)
+                batches = await self._batches(group, progress)
+                for earlier in last_of_lane:
+                    await earlier
+                await lane.write(batches)
+            # The progress of this group says that the one before it is there.
+            for earlier in before:
+                await earlier
+            await lane.commit()
         except MessageSizeTooLargeError as error:
             raise self._refused_as_too_large(group) from error
         except (KafkaError, AssertionError) as error:
             raise await self._failure(error) from error
+        else:
+            end.set_result(None)
+        finally:
+            if not end.done():
+                end.set_exception(PublishError("a group before this one was not committed"))
 
     async def close(self) -> None:
-        """Close the producer; a transaction that is open is left to the next start to abort."""
-        if self._producer is None:
-            return
-        producer, self._producer = self._producer, None
-        try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await producer.stop()
-        except (KafkaError, TimeoutError) as error:
-            _log.warning("closing the producer of %s: %r", self._source, error)
+        """Close the producers; a transaction that is open is left to the next start to abort."""
+        lanes, self._lanes = self._lanes, []
+        for lane in lanes:
+            if not lane.is_started:
+                continue
+            try:
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await lane.close()
+            except (KafkaError, TimeoutError) as error:
+                _log.warning("closing a producer of %s: %r", self._source, error)
 
-    def _started(self) -> AIOKafkaProducer:
-        if self._producer is None:
+    def _started(self) -> list[TransactionLane]:
+        if not self._lanes:
             raise PublishError("the publisher is not started or already closed")
-        return self._producer
+        return self._lanes
 
     async def _know_topics(self, group: ChangeGroup) -> None:
         new = group.records.keys() - self._known
@@ -146,67 +153,30 @@ class Publisher:
             await ensure_topics(self._cluster, new)
             self._known |= new
 
-    async def _batches(
-        self, producer: AIOKafkaProducer, group: ChangeGroup
-    ) -> dict[TopicPartition, list[BatchBuilder]]:
-        batches: dict[TopicPartition, list[BatchBuilder]] = {}
+    async def _batches(self, group: ChangeGroup, progress: bytes) -> Batches:
+        batches: Batches = {}
         for topic, records in group.records.items():
-            count = len(await producer.partitions_for(topic))
-            for partition, batch in encode_batches(records, count, _BATCH_BYTES):
+            count = await self._lanes[0].partition_count(topic)
+            for partition, batch in encode_batches(records, count, BATCH_BYTES):
                 if batch.size() > MAX_RECORD_BYTES:
                     _check_sizes(topic, records)
                 batches.setdefault(TopicPartition(topic, partition), []).append(batch)
             # Encoding a large group must not starve the source's feedback timer.
             await asyncio.sleep(0)
+        last = self._progress_batch(self._key, progress)
+        batches.setdefault(self._progress_partition, []).append(last)
         return batches
 
-    async def _send(
-        self,
-        producer: AIOKafkaProducer,
-        batches: dict[TopicPartition, list[BatchBuilder]],
-        progress: bytes,
-    ) -> None:
-        last = producer.create_batch()
-        last.append(timestamp=int(time.time() * 1_000), key=self._key, value=progress)
-        queues = {partition: list(queue) for partition, queue in batches.items()}
-        queues.setdefault(TopicPartition(self._cluster.topics.progress, 0), []).append(last)
-        acknowledged: list[Awaitable[object]] = []
-        # First one batch of each partition, so that one request adds all partitions to the
-        # transaction and one carries all first batches; the accumulator holds one a partition.
-        for partition, queue in queues.items():
-            acknowledged.append(
-                await producer.send_batch(queue[0], partition.topic, partition=partition.partition)
-            )
+    async def _take_over(self) -> None:
+        lane = self._started()[0]
+        owner = self._progress_batch(owner_key(self._source), self._owner.encode())
+        await lane.write({self._progress_partition: [owner]})
+        await lane.commit()
 
-        async def send_others(partition: TopicPartition, others: list[BatchBuilder]) -> None:
-            for batch in others:
-                acknowledged.append(  # noqa: PERF401 - each send waits for room
-                    await producer.send_batch(batch, partition.topic, partition=partition.partition)
-                )
-
-        others = [
-            send_others(partition, queue[1:])
-            for partition, queue in queues.items()
-            if len(queue) > 1
-        ]
-        # Every batch must be known to be written before the commit: aiokafka would commit the
-        # others of a transaction in which one was refused.
-        outcomes = await asyncio.gather(*others, return_exceptions=True)
-        outcomes += await asyncio.gather(*acknowledged, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                _look_at_failures(producer)
-                raise outcome
-
-    async def _take_over(self, producer: AIOKafkaProducer) -> None:
-        await producer.begin_transaction()
-        await producer.send_and_wait(
-            self._cluster.topics.progress,
-            self._owner.encode(),
-            owner_key(self._source),
-            partition=0,
-        )
-        await producer.commit_transaction()
+    def _progress_batch(self, key: bytes, value: bytes) -> BatchBuilder:
+        record: Record = (key, value, [], int(time.time() * 1_000))
+        ((_, batch),) = encode_batches([record], 1, BATCH_BYTES)
+        return batch
 
     async def _failure(self, error: Exception) -> PublishError:
         """What to raise for a failure of Kafka, which may be that another has taken over.
@@ -262,28 +232,6 @@ class Publisher:
             "max.message.bytes of the topic and message.max.bytes of the broker "
             f"(Rowcast writes up to {MAX_RECORD_BYTES})"
         )
-
-
-def _expect_failure_elsewhere(producer: AIOKafkaProducer) -> None:
-    """Take note of how the transaction ends, since a batch's own failure is what gets raised.
-
-    aiokafka fails the transaction's future as well, and asyncio complains of failures that
-    nobody looks at.
-    """
-    manager = producer._txn_manager  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public way to the future
-    manager.wait_for_transaction_end().add_done_callback(
-        lambda end: None if end.cancelled() else end.exception()
-    )
-
-
-def _look_at_failures(producer: AIOKafkaProducer) -> None:
-    """Look at what else failed with a batch, for the same reason as above."""
-    accumulator = producer._message_accumulator  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-    for batches in accumulator._batches.values():  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        for batch in batches:
-            waiter = batch._drain_waiter  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-            if waiter.done() and not waiter.cancelled():
-                waiter.exception()
 
 
 def _size_bytes(record: Record) -> int:

@@ -76,6 +76,55 @@ async def test_a_group_over_several_topics_partitions_and_batches_keeps_order_by
         assert all(numbers == sorted(numbers) for numbers in by_key.values())
 
 
+async def test_groups_published_at_once_are_committed_in_their_order(
+    cluster: Cluster, read_topic: ReadTopic
+) -> None:
+    topic = f"{cluster.topics.prefix}.t"
+    committed: list[int] = []
+
+    async def publish(number: int) -> None:
+        group = ChangeGroup()
+        # Every other one is large, so that one that overtakes would have the time to.
+        for part in range(2_000 if number % 2 == 0 else 1):
+            group.add(topic, b"k", b"%d %d" % (number, part))
+        await publisher.publish(group, b"%d" % number)
+        committed.append(number)
+
+    async with started(cluster) as publisher:
+        await asyncio.gather(*(publish(number) for number in range(12)))
+    assert committed == list(range(12))
+    records = await read_topic(topic)
+    values = [tuple(map(int, (record.value or b"").split())) for record in records]
+    assert values == sorted(values)
+    assert len(values) == 6 * 2_001
+    again = Publisher(cluster, "shop")
+    assert await again.start() == b"11"
+    await again.close()
+
+
+async def test_a_group_behind_one_that_failed_is_not_committed(cluster: Cluster) -> None:
+    topic = f"{cluster.topics.prefix}.t"
+    refused, behind = ChangeGroup(), ChangeGroup()
+    refused.add(topic, b"k", b"x" * MAX_RECORD_BYTES)
+    behind.add(topic, b"k", b"fine")
+    async with started(cluster) as publisher:
+        await publisher.publish(ChangeGroup(), b"before")
+        outcomes = await asyncio.gather(
+            publisher.publish(refused, b"refused"),
+            publisher.publish(behind, b"behind"),
+            publisher.publish(behind, b"far behind"),
+            return_exceptions=True,
+        )
+    assert [type(outcome) for outcome in outcomes] == [
+        RecordTooLargeError,
+        PublishError,
+        PublishError,
+    ]
+    again = Publisher(cluster, "shop")
+    assert await again.start() == b"before"
+    await again.close()
+
+
 async def test_a_record_without_a_key_goes_to_partition_0(
     cluster: Cluster, read_topic: ReadTopic
 ) -> None:
@@ -122,8 +171,13 @@ async def test_a_transaction_that_kafka_ended_is_not_taken_for_another_capture(
 
 
 async def test_progress_behind_another_sources_open_transaction_is_found(cluster: Cluster) -> None:
-    async with started(cluster, "docs") as docs, started(cluster) as shop:
-        producer = docs._started()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - holds a transaction open as a killed process does
+    async with started(cluster) as shop:
+        # Holds a transaction open as a killed capture does.
+        producer = AIOKafkaProducer(
+            bootstrap_servers=cluster.bootstrap,
+            transactional_id=f"{cluster.topics.prefix}.cdc.docs",
+        )
+        await producer.start()
         await producer.begin_transaction()
         await producer.send_and_wait(cluster.topics.progress, b"open", b"docs", partition=0)
         await shop.publish(ChangeGroup(), b"mine")
@@ -132,6 +186,7 @@ async def test_progress_behind_another_sources_open_transaction_is_found(cluster
         done, _ = await asyncio.wait([start], timeout=0.5)
         assert not done
         await producer.abort_transaction()
+        await producer.stop()
         assert await start == b"mine"
         await again.close()
 
