@@ -51,9 +51,16 @@ check: $(STAMPS)/python
 format: $(STAMPS)/python
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
-test: install check $(STAMPS)/jdbc-sink
+test: install check $(STAMPS)/jdbc-sink $(STAMPS)/supabase
 	@infra/debian-packages.sh
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+$(STAMPS)/supabase: tests/integration/supabase/package.json tests/integration/supabase/package-lock.json | $(STAMPS)
+	@$(SAY) 'The stock client supabase-js with npm into build/supabase, for the tests'
+	@rm -rf build/supabase && mkdir -p build/supabase
+	@cp tests/integration/supabase/package.json tests/integration/supabase/package-lock.json build/supabase/
+	@npm --prefix build/supabase ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
 
 bench-sandbox: install
 	@PYTHONPATH=. $(BIN)/python bench/sandbox.py

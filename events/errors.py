@@ -15,3 +15,7 @@ class PatternError(EventsError):
 
 class EventFormatError(EventsError):
     """Bytes on Kafka that are not an event."""
+
+
+class TokenError(EventsError):
+    """A token that is not accepted."""

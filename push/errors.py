@@ -11,10 +11,6 @@ class PushError(Exception):
     """A client cannot be given what it asks for."""
 
 
-class TokenError(PushError):
-    """A token that is not accepted."""
-
-
 class MessageError(PushError):
     """A client's message that means nothing; `ref` is the message's own, where it has one."""
 

@@ -9,12 +9,12 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from events.cluster import Cluster
+from events.token import TokenVerifier
 from push.connection import Connection, query_token
 from push.fan_out import FanOut
 from push.session import PushContext, Session
 from push.settings import PushSettings
 from push.tail import Tail
-from push.token import TokenVerifier
 
 
 class PushService:

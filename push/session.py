@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from events.cluster import Cluster
+from events.errors import TokenError
+from events.token import Identity, TokenVerifier
 from push.catch_up import CatchUp
-from push.errors import MessageError, TokenError, UnavailableError
+from push.errors import MessageError, UnavailableError
 from push.fan_out import FanOut
 from push.outbox import Outbox
 from push.positions import Positions, ResumePoint, positions_of, resume_point, unlevel
@@ -31,7 +33,6 @@ from push.protocol import (
 from push.registration import Joining, Registration
 from push.settings import PushSettings
 from push.tail import Tail
-from push.token import Identity, TokenVerifier
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from push.token import ROLES, Role
+from events.token import ROLES, Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from events.cluster import Cluster
 from events.errors import EventsError
 from events.event_id import run_id
 from events.run import Emission, RunOutcome, RunRequest, Sandbox, StateWrite
+from events.traceparent import continue_trace
 from router.backoff import backoff_s
 from router.definition import Emit, ListenerCode, Webhook
 from router.delivery import (
@@ -31,7 +32,6 @@ from router.delivery import (
 from router.module import Module, missing_modules
 from router.state_table import StateTable
 from router.template import fill_template
-from router.traceparent import continue_trace
 from router.webhook import call_webhook
 
 _log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ import click
 from cdc.errors import CaptureError, FencedError
 from cdc.postgres_verification import VerifyLimits
 from events.errors import EventsError
+from events.token import Role
 from infra.errors import InfraError
 from listener_runtime.errors import ImageError, WheelError
-from push.token import Role
 from router.errors import RouterError
 from router.module import Module
 from rowcast import definition_files, inspection, listener_test, packages, service, verify_command

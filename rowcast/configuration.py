@@ -32,6 +32,10 @@ _Heartbeat: TypeAlias = Annotated[float, msgspec.Meta(ge=0.05, le=86_400)]
 _Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 _MemoryMb: TypeAlias = Annotated[int, msgspec.Meta(ge=220, le=1_048_576)]
 _WalBudgetMb: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
+_Rows: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+_BodyMb: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
+_StatementTimeout: TypeAlias = Annotated[float, msgspec.Meta(ge=0.01, le=3_600)]
+_Connections: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
 _Processes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
 
 
@@ -45,22 +49,35 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[http]: `port` 0 means the installation's first; `jwt_secret` empty means one made for it."""
+    """[http]: `port` 0 means the installation's first; `jwt_secret` empty means one made for it.
+
+    `jwks` is the file or address of a key set; the rest bounds a call of the data API.
+    """
 
     host: str = "127.0.0.1"
     port: _Port = 0
     jwt_secret: str = ""
+    jwks: str = ""
+    rows_max: _Rows = 1_000
+    body_mb: _BodyMb = 10
+    statement_timeout_s: _StatementTimeout = 10.0
+    connections: _Connections = 16
 
 
 class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[sources.NAME]: one database that is captured.
 
-    `listener_dsn` is the address that listeners' code works through, `dsn` where empty.
+    `listener_dsn` is the address that listeners' code works through, `api_dsn` the data API's;
+    each is `dsn` where empty. `api_read` and `api_write` name, for a MongoDB, the collections
+    that roles beside service_role may use.
     """
 
     kind: Literal["postgres", "mongo"]
     dsn: str = ""
     listener_dsn: str = ""
+    api_dsn: str = ""
+    api_read: dict[str, tuple[str, ...]] = {}
+    api_write: dict[str, tuple[str, ...]] = {}
     database: str = ""
     slot: str = ""
     publication: str = ""

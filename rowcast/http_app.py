@@ -1,25 +1,26 @@
-"""What the HTTP service serves: push, its client, the example's page, and whether it lives."""
+"""What the HTTP service serves: push, the data API, the example's page, and whether it lives."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from push.service import PushService, static_directory
+from push.service import static_directory
 from rowcast.installation import Installation
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-def make_app(installation: Installation, push: PushService) -> Starlette:
-    """The application; whoever serves it starts and closes `push`."""
+def make_app(installation: Installation, served: Sequence[BaseRoute]) -> Starlette:
+    """The application; `served` is what the rooms serve."""
     routes = [
-        *push.routes(),
+        *served,
         Route("/healthz", _health),
         Mount("/static", StaticFiles(directory=static_directory())),
     ]

@@ -10,6 +10,7 @@ DIR/kafka, postgres, mongo, logs
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
 from cdc.mongo import MongoSource
 from cdc.postgres import PostgresSource
 from events.cluster import Cluster
@@ -46,6 +48,11 @@ class Secrets(msgspec.Struct, frozen=True):
     postgres_password: str
     listener_password: str
     jwt_secret: str
+
+    @property
+    def api_password(self) -> str:
+        """The data API's role's, which follows from the owner's."""
+        return hashlib.sha256(f"rowcast_api {self.postgres_password}".encode()).hexdigest()
 
     @classmethod
     def make(cls) -> Secrets:
@@ -116,6 +123,7 @@ class Installation:
             log=self.logs / "postgres.log",
             password=self.secrets.postgres_password,
             listener_password=self.secrets.listener_password,
+            api_password=self.secrets.api_password,
             databases=databases,
         )
 
@@ -176,6 +184,37 @@ class Installation:
             return settings.listener_dsn or self.dsn(name)
         server = self.postgres_server
         return server.listener_dsn(self.database(name)) if server else ""
+
+    def api_dsn(self, name: str) -> str:
+        """Address of a source for the data API."""
+        settings = self.source(name)
+        if settings.api_dsn or settings.dsn or settings.kind == "mongo":
+            return settings.api_dsn or self.dsn(name)
+        server = self.postgres_server
+        return server.api_dsn(self.database(name)) if server else ""
+
+    def api_settings(self) -> ApiSettings:
+        """What the HTTP side is given."""
+        sources: dict[str, PostgresApiSource | MongoApiSource] = {}
+        for name, settings in self.configuration.sources.items():
+            if settings.kind == "postgres":
+                publication = settings.publication or f"rowcast_{name}"
+                sources[name] = PostgresApiSource(self.api_dsn(name), publication)
+            else:
+                sources[name] = MongoApiSource(
+                    self.api_dsn(name),
+                    self.database(name),
+                    settings.api_read,
+                    settings.api_write,
+                )
+        http = self.configuration.http
+        return ApiSettings(
+            sources=sources,
+            rows_max=http.rows_max,
+            body_bytes_max=http.body_mb * 1024 * 1024,
+            statement_timeout_s=http.statement_timeout_s,
+            connections_max=http.connections,
+        )
 
     def postgres_source(self, name: str) -> PostgresSource:
         """What PostgreSQL capture is given."""

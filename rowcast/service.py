@@ -14,17 +14,19 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from api.service import ApiService
 from cdc.mongo import capture_mongo
 from cdc.postgres import capture_postgres
+from events.token import TokenVerifier
 from infra import artifacts
 from listener_runtime.pool import SandboxPool
 from listener_runtime.settings import PoolSettings
 from push.service import PushService
-from push.token import TokenVerifier
 from router.router import Router
 from rowcast.http_app import make_app
 from rowcast.http_server import HttpServer
 from rowcast.installation import Installation
+from rowcast.key_set import KeySet
 from rowcast.supervised_process import READY_VARIABLE
 
 logger = logging.getLogger(__name__)
@@ -63,18 +65,26 @@ def router_service(installation: Installation) -> Service:
 
 
 def http_service(installation: Installation) -> Service:
-    """Push, its client, the example's page."""
+    """Push, its client, the data API, the example's page."""
 
     async def run(stop: asyncio.Event, ready: Ready) -> None:
-        push = PushService(installation.cluster, TokenVerifier(installation.jwt_secret))
+        cluster, secret = installation.cluster, installation.jwt_secret
+        verifiers = (TokenVerifier(secret), TokenVerifier(secret, nameless=True))
+        keys = KeySet(installation.configuration.http.jwks, verifiers)
+        push = PushService(cluster, verifiers[0])
+        api = ApiService(cluster, verifiers[1], installation.api_settings())
         host = installation.configuration.http.host
-        app = make_app(installation, push)
+        app = make_app(installation, [*push.routes(), *api.routes()])
         server = HttpServer(app, host, installation.http_port, ready)
+        await keys.start()
         await push.start()
+        await api.start()
         try:
             await server.run_until(stop)
         finally:
             await push.close()
+            await api.close()
+            await keys.close()
 
     return run
 

@@ -6,7 +6,7 @@ import re
 import time
 
 from events.json_codec import decode_object
-from push.token import Role, make_token
+from events.token import Role, make_token
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
 

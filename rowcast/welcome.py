@@ -1,12 +1,12 @@
-"""What `rowcast up` prints once everything runs: addresses, a token, three things to try."""
+"""What `rowcast up` prints once everything runs: addresses, a token, four things to try."""
 
 from __future__ import annotations
 
 import shutil
 import time
 
+from events.token import make_token
 from infra import artifacts
-from push.token import make_token
 from rowcast.installation import Installation
 
 TOKEN_LIFETIME_S = 24 * 3600.0
@@ -24,6 +24,7 @@ def welcome(installation: Installation, took_s: float) -> str:
         f"  http   {installation.http_url}",
         f"  kafka  {installation.cluster.bootstrap}",
         *(f"  {name:<6} {installation.dsn(name)}" for name in installation.configuration.sources),
+        f"  rest   {installation.http_url}/rest/v1/",
         f"  token  {token}",
         "",
     ]
@@ -37,7 +38,7 @@ def _things_to_try(installation: Installation, token: str) -> list[str]:
     there = f" --dir {installation.folder}"
     command = shutil.which("rowcast") or ".venv/bin/rowcast"
     return [
-        "Three things to try:",
+        "Four things to try:",
         f"  1. open {installation.http_url}/#token={token}",
         "     and watch orders arrive;",
         "  2. pay an order, which runs the listeners order_paid and order_receipt:",
@@ -46,6 +47,9 @@ def _things_to_try(installation: Installation, token: str) -> list[str]:
         "  3. see what they did, and every event as it comes:",
         f"     {command} runs{there}",
         f"     {command} tail{there}",
+        "  4. ask for the orders over HTTP, in PostgREST's query language; supabase-js works too:",
+        f"     curl -gH 'apikey: {token}' \\",
+        f"       '{installation.http_url}/rest/v1/orders?select=id,total,customer:users(name)'",
         "",
         "Ctrl-C stops everything; nothing is lost.",
     ]

@@ -1,7 +1,8 @@
 """PostgreSQL with logical decoding on, 18 unless told otherwise, a database for each source in it.
 
-Two roles: `rowcast`, a superuser, for capture and for the developer; `rowcast_listener`, which
-listeners' code works as: it may read and write every table and no more.
+Roles: `rowcast`, a superuser, for capture and for the developer; `rowcast_listener`, which
+listeners' code works as: it may read and write every table and no more; `rowcast_api`, which may
+nothing but become one of the roles of tokens, `anon`, `authenticated` and `service_role`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -22,6 +24,17 @@ from infra.unprivileged import give_to_unprivileged, unprivileged_prefix
 
 OWNER = "rowcast"
 LISTENER_ROLE = "rowcast_listener"
+API_ROLE = "rowcast_api"
+
+# What a new table may be used for, in this server of the developer's own: signed-in users and the
+# service may read and write it unless its policies say otherwise, anybody else may not.
+_API_GRANTS: LiteralString = """
+    grant usage on schema public to anon, authenticated, service_role;
+    alter default privileges for role rowcast in schema public
+        grant select, insert, update, delete on tables to authenticated, service_role;
+    alter default privileges for role rowcast in schema public
+        grant usage, select on sequences to authenticated, service_role;
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,7 @@ class EmbeddedPostgres:
     password: str
     listener_password: str
     databases: tuple[str, ...] = ()
+    api_password: str = ""
     settings: tuple[tuple[str, str], ...] = ()
     programs: Path | None = None
     name: str = "postgres"
@@ -56,6 +70,10 @@ class EmbeddedPostgres:
             f"postgresql://{LISTENER_ROLE}:{self.listener_password}"
             f"@127.0.0.1:{self.port}/{database}"
         )
+
+    def api_dsn(self, database: str) -> str:
+        """Address of a database for the data API."""
+        return f"postgresql://{API_ROLE}:{self.api_password}@127.0.0.1:{self.port}/{database}"
 
     def prepare(self) -> None:
         """Make the data directory the first time (two seconds)."""
@@ -137,6 +155,8 @@ class EmbeddedPostgres:
                     sql.Identifier(LISTENER_ROLE)
                 )
             )
+            if self.api_password:
+                await self._make_api_roles(connection)
             for database in self.databases:
                 cursor = await connection.execute(
                     "select 1 from pg_database where datname = %s", (database,)
@@ -145,6 +165,31 @@ class EmbeddedPostgres:
                     await connection.execute(
                         sql.SQL("create database {}").format(sql.Identifier(database))
                     )
+                if self.api_password:
+                    await self._grant_in(database)
+
+    async def _make_api_roles(self, connection: psycopg.AsyncConnection) -> None:
+        roles: tuple[tuple[str, LiteralString], ...] = (
+            ("anon", "create role anon nologin noinherit"),
+            ("authenticated", "create role authenticated nologin noinherit"),
+            ("service_role", "create role service_role nologin bypassrls"),
+            (API_ROLE, "create role rowcast_api login noinherit"),
+        )
+        for role, statement in roles:
+            cursor = await connection.execute("select 1 from pg_roles where rolname = %s", (role,))
+            if await cursor.fetchone() is None:
+                await connection.execute(statement)
+        await connection.execute(
+            sql.SQL("alter role {} password {}").format(
+                sql.Identifier(API_ROLE), sql.Literal(self.api_password)
+            )
+        )
+        await connection.execute("grant anon, authenticated, service_role to rowcast_api")
+        await connection.execute("grant pg_read_all_data, pg_write_all_data to service_role")
+
+    async def _grant_in(self, database: str) -> None:
+        async with await psycopg.AsyncConnection.connect(self.dsn(database)) as connection:
+            await connection.execute(_API_GRANTS)
 
     def _write_settings(self) -> None:
         values = {

@@ -9,7 +9,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 from playwright.async_api import Page
 
-from push.token import make_token
+from events.token import make_token
 from tests.conftest import free_ports
 from tests.push.push_bench import SECRET, PushBench
 

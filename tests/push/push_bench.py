@@ -24,11 +24,11 @@ from events.cluster import Cluster
 from events.event import make_event
 from events.event_type import RowOperation, row_type
 from events.json_codec import JsonObject, decode_object
+from events.token import Role, TokenVerifier, make_token
 from events.topic import Topics, change_topic
 from push.positions import Positions
 from push.service import PushService, static_directory
 from push.settings import PushSettings
-from push.token import Role, TokenVerifier, make_token
 from rowcast.http_server import HttpServer
 from tests.conftest import free_ports
 

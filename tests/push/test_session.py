@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from events.token import Role, make_token
 from push.settings import PushSettings
-from push.token import Role, make_token
 from tests.push.push_bench import SECRET, Client, PushBench
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

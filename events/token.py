@@ -1,8 +1,9 @@
-"""JSON Web Tokens (RFC 7519), signed with HS256: who a client is, and until when.
+"""JSON Web Tokens (RFC 7519): who a client is, and until when.
 
-The algorithm is ours to choose, never the token's: `none` and all others are refused before
-anything in the token is believed. Pure: the time is given. `exp` is kept to the second, since
-an open connection ends with it; the other times are allowed a small difference of clocks.
+Signed with HS256 and our secret or, where a key set (RFC 7517) is given, with a key of it. The
+algorithm is ours to choose, or the key's, never the token's: `none` and all others are refused
+before anything in the token is believed. Pure: the time is given. `exp` is kept to the second,
+since an open connection ends with it; the other times are allowed a small difference of clocks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 import jwt
 
-from push.errors import TokenError
+from events.errors import TokenError
 
 Role: TypeAlias = Literal["anon", "authenticated", "service_role"]
 
@@ -58,11 +59,38 @@ def make_token(
     return jwt.encode(payload, secret, algorithm=_ALGORITHM)
 
 
-class TokenVerifier:
-    """Tells whose token it is, or raises TokenError."""
+def read_key_set(text: bytes | str) -> dict[str, jwt.PyJWK]:
+    """The public keys of a JWKS by their `kid`.
 
-    def __init__(self, secret: str) -> None:
+    Raises TokenError where the text is no key set, or one of secrets.
+    """
+    try:
+        keys = jwt.PyJWKSet.from_json(text if isinstance(text, str) else text.decode()).keys
+    except (jwt.PyJWTError, ValueError, AttributeError, TypeError) as error:
+        raise TokenError(f"found what is no JWKS ({error}), expected a set of keys") from error
+    found = {key.key_id or "": key for key in keys}
+    for key_id, key in found.items():
+        if key.key_type == "oct" or key.algorithm_name.startswith("HS"):
+            raise TokenError(
+                f"found the secret key {key_id!r} in a JWKS, expected public keys; a secret "
+                "belongs into http.jwt_secret"
+            )
+    return found
+
+
+class TokenVerifier:
+    """Tells whose token it is, or raises TokenError.
+
+    `keys` is a JWKS by `kid`, beside the secret; it may be changed while in use. A token without
+    `sub` is refused unless `nameless` says otherwise: then its subject is empty.
+    """
+
+    def __init__(
+        self, secret: str, keys: Mapping[str, jwt.PyJWK] | None = None, *, nameless: bool = False
+    ) -> None:
         self._secret = secret
+        self._nameless = nameless
+        self.keys = keys or {}
 
     def verify(self, token: str, *, now: float) -> Identity:
         """The identity that a token proves at a time.
@@ -86,6 +114,8 @@ class TokenVerifier:
                     f"expected one for now; compare the clocks, or {_MEND}"
                 )
         role, subject = claims.get("role"), claims.get("sub")
+        if subject is None and self._nameless:
+            subject = ""
         if role not in ROLES:
             raise TokenError(
                 f"found the role {_shown(role)}, expected one of {', '.join(ROLES)}; {_MEND}"
@@ -96,6 +126,9 @@ class TokenVerifier:
 
     def _claims(self, token: str) -> dict[str, object]:
         try:
+            key = self._key(token) if self.keys else None
+            if key is not None:
+                return jwt.decode(token, key, [key.algorithm_name], options=_CHECKED_HERE)
             return jwt.decode(token, self._secret, [_ALGORITHM], options=_CHECKED_HERE)
         except jwt.InvalidAlgorithmError as error:
             raise TokenError(
@@ -111,6 +144,13 @@ class TokenVerifier:
             raise TokenError(
                 f"found what is no token ({error}), expected three parts joined by dots; {_MEND}"
             ) from error
+
+    def _key(self, token: str) -> jwt.PyJWK | None:
+        """The public key that a token names; None where it is to be signed with our secret."""
+        header = jwt.get_unverified_header(token)
+        if header.get("alg") == _ALGORITHM:
+            return None
+        return self.keys.get(str(header.get("kid", "")))
 
 
 def _time(claims: Mapping[str, object], name: str) -> float | None:

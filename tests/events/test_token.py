@@ -5,11 +5,12 @@ import json
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from push.errors import TokenError
-from push.token import TokenVerifier, make_token
+from events.errors import TokenError
+from events.token import TokenVerifier, make_token, read_key_set
 
 SECRET = "a secret of thirty-two characters"
 NOW = 1_800_000_000.0
@@ -96,3 +97,41 @@ def test_clocks_may_differ_a_little() -> None:
 @given(st.text() | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True))
 def test_whatever_is_no_token_is_refused_and_raises_nothing_else(text: str) -> None:
     refusal(text)
+
+
+def test_a_key_of_a_jwks_signs_tokens_beside_the_secret() -> None:
+    own, other = (rsa.generate_private_key(65_537, 2_048) for _ in range(2))
+    numbers = own.public_key().public_numbers()
+    public = {"kty": "RSA", "n": base64url(numbers.n), "e": base64url(numbers.e)}
+    keys = read_key_set(json.dumps({"keys": [{**public, "kid": "k1", "alg": "RS256"}]}))
+    verifier = TokenVerifier(SECRET, keys)
+    claims = {"role": "authenticated", "sub": "ada", "exp": NOW + 60}
+
+    def rs256(key: rsa.RSAPrivateKey, key_id: str) -> str:
+        return jwt.encode(claims, key, "RS256", headers={"kid": key_id})
+
+    assert verifier.verify(rs256(own, "k1"), now=NOW).subject == "ada"
+    assert verifier.verify(signed(), now=NOW).role == "anon"
+    for forged in (rs256(other, "k1"), rs256(own, "k2"), rs256(other, "")):
+        with pytest.raises(TokenError):
+            verifier.verify(forged, now=NOW)
+    # The public key is known to everybody: as an HS256 secret it must prove nothing.
+    with pytest.raises(TokenError):
+        verifier.verify(jwt.encode(claims, public["n"], "HS256", headers={"kid": "k1"}), now=NOW)
+
+
+def base64url(number: int) -> str:
+    data = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def test_a_jwks_of_secrets_or_of_nonsense_is_refused() -> None:
+    secret = {"kty": "oct", "kid": "s", "k": "c2VjcmV0", "alg": "HS256"}
+    for text in (json.dumps({"keys": [secret]}), "{}", "[]", "nonsense", '{"keys": 7}'):
+        with pytest.raises(TokenError, match="JWKS"):
+            read_key_set(text)
+
+
+def test_a_token_without_a_subject_is_accepted_where_that_is_said() -> None:
+    token = signed(sub=...)
+    assert TokenVerifier(SECRET, nameless=True).verify(token, now=NOW).subject == ""

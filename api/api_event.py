@@ -1,0 +1,100 @@
+"""The event of a call: who did what, with which outcome. Pure.
+
+A call has one event; where a write's transaction fails although its event is on Kafka already, a
+second one with the same `call` says so, and the last one holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from api.caller import Caller
+from events.chain import TRACEPARENT_HEADER
+from events.event import Headers, OutgoingEvent
+from events.json_codec import JsonObject, encode
+from events.names import encode_segment
+
+Verb: TypeAlias = Literal["created", "updated", "deleted", "read", "called"]
+Outcome: TypeAlias = Literal["ok", "failed", "refused"]
+
+KEYS_BYTES_MAX: Final = 256 * 1024
+_TEXT_MAX: Final = 2_000
+
+
+def data_type(source: str, table: str, verb: Verb) -> str:
+    """`api.data.<source>.<table>.<verb>`; `_` stands for what there is not."""
+    return f"api.data.{encode_segment(source or '_')}.{encode_segment(table or '_')}.{verb}"
+
+
+@dataclass(slots=True)
+class ApiCall:
+    """What is known of a call so far; `keys` is JSON text, objects joined by commas."""
+
+    id: str
+    type: str
+    method: str
+    path: str
+    begun_ms: int
+    caller: Caller | None = None
+    operation: str = ""
+    source: str = ""
+    schema: str = ""
+    name: str = ""
+    parameters: dict[str, str] = field(default_factory=dict[str, str])
+    keys: bytes | None = None
+    rows: int | None = None
+    traceparent: str | None = None
+
+    def event(
+        self,
+        outcome: Outcome,
+        status: int,
+        duration_ms: float,
+        *,
+        error: JsonObject | None = None,
+        correction: bool = False,
+    ) -> OutgoingEvent:
+        """The call's event."""
+        keys, complete = _bounded(self.keys)
+        event_id = f"{self.id}/correction" if correction else self.id
+        called: JsonObject = {
+            "method": self.method,
+            "path": self.path[:_TEXT_MAX],
+            "operation": self.operation,
+            "source": self.source,
+            "schema": self.schema,
+            "name": self.name[:_TEXT_MAX],
+            "parameters": {name: value[:_TEXT_MAX] for name, value in self.parameters.items()},
+        }
+        body: JsonObject = {
+            "id": event_id,
+            "type": self.type,
+            "call": self.id,
+            "ts_ms": self.begun_ms,
+            "caller": self.caller.described() if self.caller else None,
+            **called,
+            "outcome": outcome,
+            "status": status,
+            "duration_ms": round(duration_ms, 3),
+            "rows": self.rows,
+            "keys_complete": complete,
+            "error": error,
+            "trace": self.traceparent,
+        }
+        # Keys come as JSON from the database and are not read again.
+        value = encode(body)[:-1] + b',"keys":' + keys + b"}"
+        headers: Headers = ()
+        if self.traceparent is not None:
+            headers = ((TRACEPARENT_HEADER, self.traceparent.encode()),)
+        return OutgoingEvent(event_id, self.type, encode({"key": self.id}), value, headers)
+
+
+def _bounded(keys: bytes | None) -> tuple[bytes, bool]:
+    """Keys as a JSON array, and whether they are all."""
+    if keys is None:
+        return b"null", False
+    if len(keys) <= KEYS_BYTES_MAX:
+        return b"[" + keys + b"]", True
+    cut = keys.rfind(b"},{", 0, KEYS_BYTES_MAX)
+    return b"[" + keys[: cut + 1] + b"]", False

@@ -1,0 +1,229 @@
+"""API events on their way to Kafka: a write's event before its answer, a read's right after.
+
+One task sends what waits, in groups, and waits for Kafka's word before it sends the next; so
+events are never more than one group out of hand, and what Kafka does not take is sent again. What
+waits is bounded: when Kafka stays away writes are refused at once, and reads as soon as the
+buffer is full. An event that is sent again has the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from api.errors import EventsUnavailableError
+from events.cluster import Cluster
+from events.event import OutgoingEvent
+from events.partition import partition_for_key
+
+_log = logging.getLogger(__name__)
+
+_GROUP_MAX: Final = 2_000
+_BATCH_BYTES: Final = 1_000_000
+_REQUEST_TIMEOUT_MS: Final = 5_000
+_CLOSE_TIMEOUT_S: Final = 5.0
+_RETRY_S: Final = 0.5
+
+
+@dataclass(slots=True)
+class _Waiting:
+    event: OutgoingEvent
+    taken: asyncio.Future[None] | None
+
+
+class CallJournal:
+    """Sends events to one topic; started before the first call, closed after the last.
+
+    `buffered_bytes` is what may wait for Kafka; `durable_s` how long a write waits for its event.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        *,
+        buffered_bytes: int = 32 * 1024 * 1024,
+        durable_s: float = 4.0,
+    ) -> None:
+        self._cluster = cluster
+        self._topic = topic
+        self._buffered_bytes = buffered_bytes
+        self._durable_s = durable_s
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._wake = asyncio.Event()
+        self._producer: AIOKafkaProducer | None = None
+        self._trouble = ""
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to send; a Kafka that is away is waited for behind the scenes."""
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Send what waits, for a few seconds at most; says what was not taken."""
+        if self._task is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                while self._waiting and not self._task.done():
+                    await asyncio.sleep(0.01)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self._waiting:
+            _log.error(
+                "%d API events were not taken by Kafka before the end and are lost, the first %s",
+                len(self._waiting),
+                self._waiting[0].event.value.decode(errors="replace")[:500],
+            )
+        await self._stop_producer()
+
+    def check_write(self) -> None:
+        """Raise EventsUnavailableError where Kafka is known to be away."""
+        self.check_read()
+        if self._trouble:
+            raise EventsUnavailableError(self._trouble)
+
+    def check_read(self) -> None:
+        """Raise EventsUnavailableError where there is no room for another event."""
+        if self._task is None or self._task.done():
+            raise EventsUnavailableError("the sending of events has ended; see the service's log")
+        if self._waiting_bytes >= self._buffered_bytes:
+            raise EventsUnavailableError(
+                f"{len(self._waiting)} events wait for Kafka: {self._trouble or 'it is slow'}"
+            )
+
+    def note(self, event: OutgoingEvent) -> None:
+        """Send an event soon; it is kept until Kafka has it."""
+        self._add(_Waiting(event, None))
+
+    async def record(self, event: OutgoingEvent, refused: OutgoingEvent) -> None:
+        """Send an event and wait until Kafka has it.
+
+        Raises EventsUnavailableError where it does not take it in time. Then `refused`, which
+        says that the call was not carried out, takes the event's place among those that wait.
+        """
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(event, taken)
+        self._add(waiting)
+        try:
+            async with asyncio.timeout(self._durable_s):
+                await taken
+        except (TimeoutError, EventsUnavailableError) as error:
+            if taken.done() and not taken.cancelled() and taken.exception() is None:
+                return  # taken at the very end of its time
+            self._waiting_bytes += len(refused.value) - len(waiting.event.value)
+            waiting.event = refused
+            if not self._trouble:
+                self._trouble = f"no answer within {self._durable_s:g} s"
+            raise EventsUnavailableError(self._trouble) from error
+
+    def _add(self, waiting: _Waiting) -> None:
+        self._waiting.append(waiting)
+        self._waiting_bytes += len(waiting.event.value)
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                count = min(len(self._waiting), _GROUP_MAX)
+                group = [self._waiting[place] for place in range(count)]
+                sent = [waiting.event for waiting in group]
+                try:
+                    await self._send(sent)
+                except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be lost
+                    await self._fail(group, error)
+                    continue
+                if self._trouble:
+                    _log.warning("Kafka takes API events again")
+                    self._trouble = ""
+                for event in sent:
+                    done = self._waiting.popleft()
+                    if done.event is not event:
+                        # Refused while it was on its way: that is still to be told.
+                        self._waiting.append(done)
+                        continue
+                    self._waiting_bytes -= len(event.value)
+                    if done.taken is not None and not done.taken.done():
+                        done.taken.set_result(None)
+
+    async def _fail(self, group: list[_Waiting], error: Exception) -> None:
+        if not self._trouble:
+            expected = isinstance(error, (KafkaError, OSError, TimeoutError))
+            _log.warning(
+                "Kafka does not take API events, trying again: %r",
+                error,
+                exc_info=None if expected else error,
+            )
+        self._trouble = str(error) or type(error).__name__
+        for waiting in group:
+            if waiting.taken is not None and not waiting.taken.done():
+                waiting.taken.set_exception(EventsUnavailableError(self._trouble))
+                waiting.taken = None
+        # After a batch is given up, the producer's sequence of batches has a hole.
+        await self._stop_producer()
+        await asyncio.sleep(_RETRY_S)
+
+    async def _send(self, group: list[OutgoingEvent]) -> None:
+        producer = await self._started()
+        partitions = await producer.partitions_for(self._topic)
+        queues: dict[int, list[OutgoingEvent]] = {}
+        for event in group:
+            place = partition_for_key(event.key, len(partitions))
+            queues.setdefault(place, []).append(event)
+        acknowledged: list[Awaitable[object]] = []
+        for partition, events in queues.items():
+            batch = producer.create_batch()
+            for event in events:
+                if not _fits(batch, event):
+                    acknowledged.append(
+                        await producer.send_batch(batch, self._topic, partition=partition)
+                    )
+                    batch = producer.create_batch()
+                    _fits(batch, event)
+            acknowledged.append(await producer.send_batch(batch, self._topic, partition=partition))
+        await asyncio.gather(*acknowledged)
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            self._producer = AIOKafkaProducer(
+                bootstrap_servers=self._cluster.bootstrap,
+                enable_idempotence=True,
+                max_batch_size=_BATCH_BYTES,
+                max_request_size=2 * _BATCH_BYTES,
+                request_timeout_ms=_REQUEST_TIMEOUT_MS,
+                retry_backoff_ms=50,
+            )
+            try:
+                await self._producer.start()
+            except BaseException:
+                await self._stop_producer()
+                raise
+        return self._producer
+
+    async def _stop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await producer.stop()
+
+
+def _fits(batch: BatchBuilder, event: OutgoingEvent) -> bool:
+    """Put an event into a batch where there is room."""
+    placed = batch.append(
+        timestamp=None, key=event.key, value=event.value, headers=list(event.headers)
+    )
+    return placed is not None

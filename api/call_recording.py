@@ -1,0 +1,59 @@
+"""One call's way into the journal: once, whatever becomes of the call."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from api.answer import Answer
+from api.api_event import ApiCall, Outcome
+from api.call_journal import CallJournal
+from api.errors import ApiError, EventsUnavailableError
+
+
+class CallRecording:
+    """Sees to the event of a call; `begun_s` is time.perf_counter's at its start."""
+
+    def __init__(self, call: ApiCall, journal: CallJournal, begun_s: float) -> None:
+        self._call = call
+        self._journal = journal
+        self._begun_s = begun_s
+        self._recorded = False
+
+    async def commit(self, answer: Answer) -> None:
+        """Before a write is committed: the event must be on Kafka.
+
+        Raises EventsUnavailableError, with which the write is rolled back.
+        """
+        elapsed_ms = self._elapsed_ms()
+        event = self._call.event("ok", answer.status, elapsed_ms)
+        refused = self._call.event("refused", 503, elapsed_ms)
+        self._recorded = True
+        await self._journal.record(event, refused)
+
+    def answered(self, status: int) -> None:
+        """After a call that went well was answered: the event of a read goes its way."""
+        if not self._recorded:
+            self._journal.note(self._call.event("ok", status, self._elapsed_ms()))
+
+    async def failed(self, error: ApiError, outcome: Outcome, *, wait: bool) -> None:
+        """Before an error is answered; the event of a write that failed is waited for."""
+        if self._recorded and isinstance(error, EventsUnavailableError):
+            return
+        event = self._call.event(
+            outcome,
+            error.status,
+            self._elapsed_ms(),
+            error={"code": error.code, "message": error.message[:2_000]},
+            # On Kafka it says already that the call went well.
+            correction=self._recorded,
+        )
+        if not wait or isinstance(error, EventsUnavailableError):
+            self._journal.note(event)
+            return
+        # Without Kafka it stays among those that wait; the call failed as it did.
+        with contextlib.suppress(EventsUnavailableError):
+            await self._journal.record(event, event)
+
+    def _elapsed_ms(self) -> float:
+        return (time.perf_counter() - self._begun_s) * 1_000

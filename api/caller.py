@@ -1,0 +1,83 @@
+"""Who calls: role, subject, claims and address, from the headers of a request.
+
+As Supabase's clients send them: `apikey` holds the key of the application, `Authorization:
+Bearer` the token of the user and, where nobody has signed in, the key again. The user's counts;
+without either the caller is `anon`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from api.errors import ApiError
+from events.errors import TokenError
+from events.json_codec import JsonObject, encode
+from events.token import Identity, Role, TokenVerifier
+
+_REMEMBERED_MAX = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`claims` is the JSON that policies read; `subject` is empty where there is none."""
+
+    role: Role
+    subject: str
+    claims: bytes
+    address: str
+
+    def described(self) -> JsonObject:
+        """As it stands in events."""
+        return {"role": self.role, "subject": self.subject or None, "address": self.address}
+
+
+_NOBODY_CLAIMS = encode({"role": "anon"})
+
+
+class CallerReader:
+    """Reads callers; a token is verified once and remembered until it ends."""
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+        self._known: dict[str, tuple[Identity, bytes]] = {}
+
+    def read(self, headers: Mapping[str, str], address: str, *, now: float) -> Caller:
+        """The caller of a request whose header names are in lower case.
+
+        Raises ApiError (401, PGRST301) for a token that is not accepted.
+        """
+        token = _bearer(headers.get("authorization", "")) or headers.get("apikey", "")
+        if not token:
+            return Caller("anon", "", _NOBODY_CLAIMS, address)
+        known = self._known.get(token)
+        if known is None or known[0].expires_s <= now:
+            known = self._verify(token, now)
+        identity, claims = known
+        return Caller(identity.role, identity.subject, claims, address)
+
+    def _verify(self, token: str, now: float) -> tuple[Identity, bytes]:
+        self._known.pop(token, None)
+        try:
+            identity = self._verifier.verify(token, now=now)
+            claims = encode(dict(identity.claims))
+        except (TokenError, TypeError) as error:
+            raise ApiError(
+                401,
+                "PGRST301",
+                str(error),
+                headers=(("www-authenticate", 'Bearer error="invalid_token"'),),
+            ) from error
+        if len(self._known) >= _REMEMBERED_MAX:
+            self._known.clear()
+        self._known[token] = (identity, claims)
+        return identity, claims
+
+    def forget(self) -> None:
+        """Verify every token anew, since keys have changed."""
+        self._known.clear()
+
+
+def _bearer(header: str) -> str:
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

@@ -1,0 +1,208 @@
+"""`/rest/v1/...`: every captured table and collection, and functions, over HTTP.
+
+An ASGI application, since each layer between it and the server is paid for with every call. It
+reads the request, finds the source, has it answered, and sees to it that the call's event is on
+Kafka: inside of the transaction of a write, right after the answer of a read.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from api.answer import Answer, error_answer
+from api.api_event import ApiCall, Outcome, Verb, data_type
+from api.call_journal import CallJournal
+from api.call_recording import CallRecording
+from api.caller import CallerReader
+from api.data_request import DataRequest
+from api.data_source import DataSource
+from api.errors import ApiError
+from api.exchange import (
+    ClientGoneError,
+    read_headers,
+    read_request_body,
+    send_answer,
+    send_options,
+)
+from api.media import choose_media
+from api.preferences import parse_preferences
+from api.query_parser import read_parameters
+from api.settings import ApiSettings
+from events.traceparent import continue_trace
+
+_log = logging.getLogger(__name__)
+
+PREFIX: Final = "/rest/v1/"
+_READING: Final = frozenset(("GET", "HEAD"))
+_WRITING: Final = frozenset(("POST", "PATCH", "PUT", "DELETE"))
+_VERBS: Final[Mapping[str, Verb]] = {
+    "GET": "read",
+    "HEAD": "read",
+    "POST": "created",
+    "PATCH": "updated",
+    "PUT": "updated",
+    "DELETE": "deleted",
+}
+_OPERATIONS: Final = {
+    "GET": "select",
+    "HEAD": "select",
+    "POST": "insert",
+    "PATCH": "update",
+    "PUT": "upsert",
+    "DELETE": "delete",
+}
+
+
+class DataApi:
+    """Serves the sources' tables to whoever the reader says is calling."""
+
+    def __init__(
+        self,
+        sources: Sequence[DataSource],
+        callers: CallerReader,
+        journal: CallJournal,
+        settings: ApiSettings,
+    ) -> None:
+        self._sources = {source.name: source for source in sources}
+        self._callers = callers
+        self._journal = journal
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One call, from its first byte to the last of its answer."""
+        begun_s = time.perf_counter()
+        headers = read_headers(scope)
+        method: str = scope["method"]
+        path: str = scope["path"]
+        if method == "OPTIONS":
+            function = path.startswith(f"{PREFIX}rpc/")
+            writing = b"POST" if function else b"POST, PUT, PATCH, DELETE"
+            await send_options(send, b"OPTIONS, GET, HEAD, " + writing, headers)
+            return
+        call = ApiCall(
+            id=f"api_{secrets.token_hex(16)}",
+            type=data_type("", "", "read"),
+            method=method,
+            path=path,
+            begun_ms=int(time.time() * 1_000),
+            operation=_OPERATIONS.get(method, method.lower()),
+            traceparent=continue_trace(headers.get("traceparent"), secrets.token_bytes(24)),
+        )
+        recording = CallRecording(call, self._journal, begun_s)
+        outcome: Outcome = "ok"
+        try:
+            answer = await self._answer(scope, receive, headers, call, recording)
+        except ClientGoneError:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets JSON
+            failure = _failure(error, call)
+            answer = error_answer(failure)
+            outcome = "refused" if failure.status in (401, 403, 503) else "failed"
+            await recording.failed(failure, outcome, wait=method in _WRITING)
+        await send_answer(send, answer, headers, call.id, with_body=method != "HEAD")
+        if outcome == "ok":
+            recording.answered(answer.status)
+
+    async def _answer(
+        self,
+        scope: Scope,
+        receive: Receive,
+        headers: dict[str, str],
+        call: ApiCall,
+        recording: CallRecording,
+    ) -> Answer:
+        client = scope.get("client")
+        address = client[0] if client else ""
+        call.caller = caller = self._callers.read(headers, address, now=time.time())
+        method = call.method
+        if method not in _READING and method not in _WRITING:
+            raise ApiError(405, "PGRST117", f"Unsupported HTTP method: {method[:40]}")
+        name = call.path.removeprefix(PREFIX).rstrip("/")
+        is_function = name.startswith("rpc/")
+        name = name.removeprefix("rpc/")
+        call.name = name
+        if is_function:
+            call.operation = "call"
+        parameters = read_parameters(scope["query_string"].decode("latin-1"))
+        call.parameters = dict(parameters)
+        preferences = parse_preferences(headers.get("prefer", ""))
+        if preferences.resolution is not None and method == "POST":
+            call.operation = "upsert"
+        if method in _READING:
+            self._journal.check_read()
+            body = b""
+        else:
+            self._journal.check_write()
+            body = await read_request_body(receive, headers, self._settings.body_bytes_max)
+        profile = headers.get("accept-profile" if method in _READING else "content-profile", "")
+        request = DataRequest(
+            method=method,
+            path=call.path,
+            schema="",
+            name=name,
+            is_function=is_function,
+            parameters=tuple(parameters),
+            headers=headers,
+            media=choose_media(headers.get("accept", "")),
+            preferences=preferences,
+            caller=caller,
+            body=body,
+        )
+        source, request = await self._source(request, profile)
+        call.source, call.schema = source.name, request.schema or source.default_schema
+        verb: Verb = "called" if is_function and method == "POST" else _VERBS[method]
+        call.type = data_type(source.name, name, verb)
+        return await source.answer(request, call, recording.commit)
+
+    async def _source(self, request: DataRequest, profile: str) -> tuple[DataSource, DataRequest]:
+        """Where the table is, and the request with its schema.
+
+        The profile names a source, a schema of the first source that has it, or both with a dot;
+        without one the first source that has the table is meant.
+        """
+        sources = tuple(self._sources.values())
+        if not sources:
+            raise ApiError(404, "PGRST205", "There is no source to read from")
+        if not profile:
+            begun_s = time.monotonic()
+            for since_s in (0.0, begun_s):
+                for source in sources:
+                    if await source.has(request, since_s=since_s):
+                        return source, request
+            return sources[0], request
+        if profile in self._sources:
+            return self._sources[profile], request
+        name, _, schema = profile.partition(".")
+        if schema and name in self._sources:
+            return self._sources[name], request.in_schema(schema)
+        for source in sources:
+            if await source.has_schema(profile):
+                return source, request.in_schema(profile)
+        raise ApiError(
+            406,
+            "PGRST106",
+            f"Invalid schema: {profile[:200]}",
+            hint="Only the following sources are exposed, alone or with a schema of theirs "
+            f"(source.schema): {', '.join(self._sources)}",
+        )
+
+
+def _failure(error: Exception, call: ApiCall) -> ApiError:
+    if isinstance(error, ApiError):
+        nobody = call.caller is None or call.caller.role == "anon"
+        if error.code == "42501" and nobody:
+            error.status = 401  # who says who they are may be allowed
+        return error
+    _log.error("%s %s failed", call.method, call.path, exc_info=error)
+    return ApiError(
+        500,
+        "RC500",
+        "The call failed in Rowcast itself",
+        details=f"Its log tells more about the call {call.id}",
+    )

@@ -1,0 +1,85 @@
+"""The room's exceptions; their tree is drawn in the package's docstring."""
+
+from __future__ import annotations
+
+from events.json_codec import JsonObject
+
+
+class ApiError(Exception):
+    """A call that is answered with an error, in PostgREST's form.
+
+    `status` is HTTP's, `code` PostgREST's (`PGRST...`) or PostgreSQL's SQLSTATE.
+    https://docs.postgrest.org/en/stable/references/errors.html
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        details: str | None = None,
+        hint: str | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.details = details
+        self.hint = hint
+        self.headers = headers
+
+    def body(self) -> JsonObject:
+        """What the client is answered."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "details": self.details,
+            "hint": self.hint,
+        }
+
+
+class UnknownNameError(ApiError):
+    """A name that the catalogue does not hold, perhaps since it was read too long ago."""
+
+
+class QuerySyntaxError(ApiError):
+    """A query string that cannot be read."""
+
+    def __init__(self, what: str, text: str, column: int, problem: str) -> None:
+        super().__init__(
+            400,
+            "PGRST100",
+            f'"failed to parse {what} ({text[:200]})" (line 1, column {column + 1})',
+            details=problem,
+            hint="The query language is described in docs/api.md",
+        )
+
+
+class EventsUnavailableError(ApiError):
+    """Kafka does not take the call's event, so the call is not carried out."""
+
+    def __init__(self, details: str) -> None:
+        super().__init__(
+            503,
+            "RC001",
+            "Kafka does not take API events, so the call was refused",
+            details=details,
+            hint="Nothing was changed; repeat the call when Kafka is back",
+            headers=(("retry-after", "2"),),
+        )
+
+
+class SourceUnavailableError(ApiError):
+    """The database of a source is not reached."""
+
+    def __init__(self, source: str, details: str) -> None:
+        super().__init__(
+            503,
+            "PGRST000",
+            f"The database of the source {source} was not reached",
+            details=details,
+            hint="Repeat the call later; `rowcast doctor` looks for what is wrong",
+            headers=(("retry-after", "2"),),
+        )

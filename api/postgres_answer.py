@@ -1,0 +1,150 @@
+"""Results of PostgreSQL as answers: status, headers, and the body in the form asked for. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import quote
+
+from psycopg.pq.abc import PGresult
+
+from api.answer import CSV, JSON, SINGLE_JSON, Answer
+from api.catalogue import CatalogueFunction, CatalogueTable
+from api.content_range import content_range, range_status
+from api.data_request import DataRequest
+from api.errors import ApiError
+from events.json_codec import decode, encode
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a statement of this room gives: the number of rows, their JSON and their keys.
+
+    `keys` is JSON objects joined by commas, None where they are not known.
+    """
+
+    count: int
+    body: bytes
+    keys: bytes | None
+    total: int | None
+
+    @classmethod
+    def of(cls, result: PGresult) -> Rows:
+        """From a statement's only row."""
+        total = result.get_value(0, 3)
+        count = int(result.get_value(0, 0) or b"0")
+        return cls(
+            count,
+            result.get_value(0, 1) or b"",
+            result.get_value(0, 2) if count else b"",
+            None if total is None else int(total),
+        )
+
+
+def planned_rows(result: PGresult) -> int:
+    """How many rows the planner expects."""
+    plan = cast("list[dict[str, dict[str, object]]]", decode(result.get_value(0, 0) or b"[]"))
+    return int(cast("float", plan[0]["Plan"]["Plan Rows"]))
+
+
+def read_answer(request: DataRequest, rows: Rows, offset: int) -> Answer:
+    """Of rows that were read."""
+    status = range_status(offset, rows.count, rows.total)
+    shown_range = content_range(offset, rows.count, rows.total)
+    headers = (("content-range", shown_range), *_applied(request))
+    shown, content_type = _shown(request, rows)
+    return Answer(status, shown, content_type, headers)
+
+
+def write_answer(table: CatalogueTable, request: DataRequest, rows: Rows) -> Answer:
+    """Of rows that were written; raises ApiError where they are more than the client allows."""
+    preferences = request.preferences
+    bound = preferences.max_affected
+    if bound is not None and rows.count > bound:
+        raise ApiError(
+            400,
+            "PGRST124",
+            "Query result exceeds max-affected preference constraint",
+            details=f"The query affects {rows.count} rows",
+        )
+    headers: list[tuple[str, str]] = [*_applied(request)]
+    total = rows.count if preferences.count is not None else None
+    if request.method == "PATCH":
+        headers.append(("content-range", content_range(0, rows.count, total)))
+    else:
+        headers.append(("content-range", content_range(0, 0, total)))
+    created = request.method == "POST"
+    if preferences.returned == "representation":
+        shown, content_type = _shown(request, rows)
+        return Answer(201 if created else 200, shown, content_type, tuple(headers))
+    if request.media == "single" and rows.count != 1:
+        raise _not_single(rows.count)
+    if created and preferences.returned == "headers-only" and rows.keys and rows.count == 1:
+        key = cast("dict[str, object]", decode(rows.keys))
+        asked = "&".join(f"{quote(name)}=eq.{quote(str(value))}" for name, value in key.items())
+        headers.append(("location", f"/{quote(table.name)}?{asked}"))
+    return Answer(201 if created else 204, headers=tuple(headers))
+
+
+def call_answer(
+    function: CatalogueFunction, request: DataRequest, result: PGresult, offset: int
+) -> Answer:
+    """Of what a function gave."""
+    if function.returns_void:
+        return Answer(204)
+    rows = Rows.of(result)
+    if function.returns_set:
+        return read_answer(request, rows, offset)
+    body = rows.body
+    if function.rows is not None:
+        body = body[1:-1] if rows.count else b"null"
+    return Answer(200, body, JSON, _applied(request))
+
+
+def _shown(request: DataRequest, rows: Rows) -> tuple[bytes, str]:
+    match request.media:
+        case "single":
+            if rows.count != 1:
+                raise _not_single(rows.count)
+            return rows.body[1:-1], SINGLE_JSON
+        case "csv":
+            return _as_csv(rows.body), CSV
+        case "json":
+            return rows.body, JSON
+
+
+def _not_single(rows: int) -> ApiError:
+    return ApiError(
+        406,
+        "PGRST116",
+        "Cannot coerce the result to a single JSON object",
+        details=f"The result contains {rows} rows",
+    )
+
+
+def _as_csv(body: bytes) -> bytes:
+    rows = cast("list[dict[str, object]]", decode(body))
+    out = io.StringIO()
+    if rows:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(rows[0])
+        for row in rows:
+            writer.writerow(_cell(value) for value in row.values())
+    return out.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    match value:
+        case bool():
+            return "t" if value else "f"
+        case dict() | list():
+            return encode(cast("object", value)).decode()
+        case _:
+            return value
+
+
+def _applied(request: DataRequest) -> tuple[tuple[str, str], ...]:
+    applied = request.preferences.applied
+    return (("preference-applied", ", ".join(applied)),) if applied else ()

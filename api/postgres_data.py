@@ -1,0 +1,323 @@
+"""The data API over one PostgreSQL source: requests to statements, results to answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from psycopg.pq.abc import PGresult
+
+from api.answer import Answer
+from api.api_event import ApiCall
+from api.catalogue import Catalogue, CatalogueFunction, CatalogueTable
+from api.content_range import with_range
+from api.data_request import DataRequest
+from api.data_source import Commit
+from api.errors import ApiError, UnknownNameError
+from api.postgres_answer import Rows, call_answer, planned_rows, read_answer, write_answer
+from api.postgres_database import PostgresDatabase
+from api.query_parser import parse_query
+from api.query_tree import Condition, Query, Selection
+from api.request_body import RequestBody, read_body
+from api.sql_call import call_statement, choose_function
+from api.sql_read import plan_statement, read_statement
+from api.sql_write import (
+    Answering,
+    Upsert,
+    delete_statement,
+    insert_statement,
+    update_statement,
+)
+from api.statement import Statement
+from events.json_codec import decode
+
+
+class PostgresData:
+    """Answers calls on the tables and functions of one source."""
+
+    def __init__(self, database: PostgresDatabase, rows_max: int) -> None:
+        self._database = database
+        self._rows_max = rows_max
+
+    @property
+    def name(self) -> str:
+        """The source's."""
+        return self._database.name
+
+    @property
+    def default_schema(self) -> str:
+        """Where a name without a schema is looked for."""
+        return "public"
+
+    async def open(self) -> None:
+        """Begin to connect."""
+        await self._database.open()
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._database.close()
+
+    async def catalogue(self, *, since_s: float = 0.0) -> Catalogue:
+        """What there is."""
+        return await self._database.catalogue(since_s=since_s)
+
+    async def has(self, request: DataRequest, *, since_s: float) -> bool:
+        """Whether the table or function is here."""
+        catalogue = await self.catalogue(since_s=since_s)
+        place = (request.schema or "public", request.name)
+        return place in (catalogue.functions if request.is_function else catalogue.tables)
+
+    async def has_schema(self, schema: str) -> bool:
+        """Whether something of this source is in a schema."""
+        return schema in (await self.catalogue()).schemas
+
+    async def answer(self, request: DataRequest, call: ApiCall, commit: Commit) -> Answer:
+        """Carry out a call; what is learnt of it on the way is noted in `call`.
+
+        Raises ApiError where it is refused or fails.
+        """
+        begun_s = time.monotonic()
+        catalogue = await self.catalogue()
+        try:
+            return await self._answer(catalogue, request, call, commit)
+        except UnknownNameError:
+            fresh = await self.catalogue(since_s=begun_s)
+            if fresh is catalogue:
+                raise
+            return await self._answer(fresh, request, call, commit)
+
+    async def _answer(
+        self, catalogue: Catalogue, request: DataRequest, call: ApiCall, commit: Commit
+    ) -> Answer:
+        schema = request.schema or "public"
+        if request.is_function:
+            found = catalogue.functions.get((schema, request.name), ())
+            return await self._call(catalogue, found, request, commit)
+        table = catalogue.tables.get((schema, request.name))
+        if table is None:
+            raise UnknownNameError(
+                404,
+                "PGRST205",
+                f"Could not find the table '{schema}.{request.name[:200]}' in the schema cache",
+                hint=_tables_hint(catalogue, schema),
+            )
+        query = parse_query(request.parameters)
+        if request.read_only:
+            return await self._read(catalogue, table, query, request, call)
+        return await self._write(catalogue, table, query, request, call, commit)
+
+    async def _read(
+        self,
+        catalogue: Catalogue,
+        table: CatalogueTable,
+        query: Query,
+        request: DataRequest,
+        call: ApiCall,
+    ) -> Answer:
+        selection = with_range(query.selection, request.headers.get("range", ""))
+        count = request.preferences.count
+        statements = [
+            read_statement(
+                catalogue,
+                table,
+                selection,
+                rows_max=self._rows_max,
+                keys=table.may_return_key(request.caller.role),
+                total=count == "exact",
+            )
+        ]
+        if count in ("planned", "estimated"):
+            statements.append(plan_statement(catalogue, table, selection))
+        results = await self._run(request, statements)
+        rows = Rows.of(results[0])
+        call.rows, call.keys = rows.count, rows.keys
+        if len(results) > 1:
+            total = planned_rows(results[1])
+            if count == "estimated" and not self._is_full(selection, rows.count):
+                total = selection.offset + rows.count  # all that there are were read
+            rows = replace(rows, total=max(total, selection.offset + rows.count))
+        return read_answer(request, rows, selection.offset)
+
+    async def _write(
+        self,
+        catalogue: Catalogue,
+        table: CatalogueTable,
+        query: Query,
+        request: DataRequest,
+        call: ApiCall,
+        commit: Commit,
+    ) -> Answer:
+        statement = _write_statement(catalogue, table, query, request)
+        written = self._database.write(request.caller, request.method, request.path, statement)
+        async with written as result:
+            rows = Rows.of(result)
+            call.rows, call.keys = rows.count, rows.keys
+            answer = write_answer(table, request, rows)
+            await commit(answer)
+        return answer
+
+    async def _call(
+        self,
+        catalogue: Catalogue,
+        found: Sequence[CatalogueFunction],
+        request: DataRequest,
+        commit: Commit,
+    ) -> Answer:
+        if request.method not in ("GET", "HEAD", "POST"):
+            raise ApiError(405, "PGRST101", "Only GET, HEAD and POST are allowed for functions")
+        body: bytes | None = None
+        if request.method == "POST":
+            given = _arguments(request)
+            body, names = given.text, frozenset(given.names)
+            query = parse_query(request.parameters)
+        else:
+            known = {argument.name for one in found for argument in one.arguments}
+            query = parse_query(request.parameters, known)
+            names = frozenset(name for name, _ in query.arguments)
+        function = choose_function(found, request.name, names)
+        rows = function.rows
+        if rows is not None and function.result is not None:
+            rows = catalogue.tables.get(function.result, rows)
+        query = replace(
+            query, selection=with_range(query.selection, request.headers.get("range", ""))
+        )
+        statement = call_statement(
+            catalogue,
+            function,
+            rows,
+            query,
+            body,
+            names,
+            rows_max=self._rows_max,
+            total=request.preferences.count is not None,
+        )
+        if request.read_only or not function.volatile:
+            results = await self._run(request, [statement])
+            return call_answer(function, request, results[0], query.selection.offset)
+        written = self._database.write(request.caller, request.method, request.path, statement)
+        async with written as result:
+            answer = call_answer(function, request, result, query.selection.offset)
+            await commit(answer)
+        return answer
+
+    def _is_full(self, selection: Selection, rows: int) -> bool:
+        """Whether there may be more rows than were read."""
+        limit = self._rows_max if selection.limit is None else min(selection.limit, self._rows_max)
+        return rows >= limit or (rows == 0 and selection.offset > 0)
+
+    async def _run(self, request: DataRequest, statements: Sequence[Statement]) -> list[PGresult]:
+        return await self._database.read(request.caller, request.method, request.path, statements)
+
+
+def _write_statement(
+    catalogue: Catalogue, table: CatalogueTable, query: Query, request: DataRequest
+) -> Statement:
+    representation = request.preferences.returned == "representation"
+    keys = table.may_return_key(request.caller.role)
+    picks = request.method in ("PATCH", "DELETE") and bool(query.selection.where)
+    if table.row_security and not representation and not picks:
+        # Giving back the key of a row that the caller may write and not read is refused by
+        # PostgreSQL; who asks for nothing back must not be refused for it.
+        keys = request.caller.role == "service_role" and keys
+    answering = Answering(representation, keys)
+    if request.method == "DELETE":
+        return delete_statement(catalogue, table, query, answering=answering)
+    body = read_body(request.body, request.headers.get("content-type", ""))
+    names = query.columns if query.columns is not None else body.names
+    if request.method == "PATCH":
+        if body.count != 1:
+            raise ApiError(
+                400, "PGRST102", "Empty or invalid json", details="PATCH takes one object"
+            )
+        if not names:
+            return Statement("select '0', '[]', null, null")
+        return update_statement(catalogue, table, query, body.text, names, answering=answering)
+    upsert = _upsert(table, query, request)
+    if request.method == "PUT":
+        upsert = _checked_put(table, query, body)
+    if not body.alike and query.columns is None and not request.preferences.missing_default:
+        raise ApiError(
+            400,
+            "PGRST102",
+            "All object keys must match",
+            hint="Give each object the same keys, name the columns with ?columns=, or send "
+            "Prefer: missing=default",
+        )
+    if body.count == 0 or (not names and body.count > 1):
+        return Statement("select '0', '[]', null, null")
+    return insert_statement(
+        catalogue,
+        table,
+        query,
+        body.text,
+        names,
+        defaults=request.preferences.missing_default,
+        upsert=upsert,
+        answering=answering,
+    )
+
+
+def _upsert(table: CatalogueTable, query: Query, request: DataRequest) -> Upsert | None:
+    resolution = request.preferences.resolution
+    if resolution is None:
+        return None
+    return Upsert(query.on_conflict or table.key, resolution == "merge-duplicates")
+
+
+def _checked_put(table: CatalogueTable, query: Query, body: RequestBody) -> Upsert:
+    """A PUT replaces the one row whose key stands in the address and in the body."""
+    selection = query.selection
+    if selection.limit is not None or selection.offset:
+        raise ApiError(
+            400, "PGRST114", "limit/offset querystring parameters are not allowed for PUT"
+        )
+    asked = {
+        one.field.name: one.value
+        for one in selection.where
+        if isinstance(one, Condition)
+        and one.operator == "eq"
+        and not one.negated
+        and not one.field.path
+        and one.quantifier is None
+    }
+    if not table.key or len(asked) != len(selection.where) or set(asked) != set(table.key):
+        raise ApiError(
+            405,
+            "PGRST105",
+            "Filters must include all and only primary key columns with 'eq' operators",
+        )
+    value = decode(body.text)
+    found = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if not isinstance(found, dict) or any(
+        _plain(found.get(name)) != asked[name] for name in table.key
+    ):
+        raise ApiError(
+            400,
+            "PGRST115",
+            "Payload values do not match URL in primary key column(s)",
+        )
+    return Upsert(table.key, True)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
+def _arguments(request: DataRequest) -> RequestBody:
+    if not request.body.strip():
+        return RequestBody(b"{}", 1, (), False)
+    body = read_body(request.body, request.headers.get("content-type", ""))
+    if body.is_array:
+        raise ApiError(
+            400,
+            "PGRST102",
+            "Empty or invalid json",
+            details="found an array, expected an object with the function's arguments",
+        )
+    return body
+
+
+def _tables_hint(catalogue: Catalogue, schema: str) -> str:
+    names = [name for place, name in catalogue.tables if place == schema]
+    return f"The tables of {schema} in {catalogue.source} are: {', '.join(names) or 'none'}"[:1000]

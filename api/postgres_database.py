@@ -1,0 +1,194 @@
+"""One PostgreSQL source: its connections, its catalogue, and transactions as a caller.
+
+Each transaction works as the role of the caller's token, with the claims where policies read them
+(`current_setting('request.jwt.claims', true)::json`), within a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import weakref
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import psycopg
+from psycopg.pq.abc import PGresult
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from api.caller import Caller
+from api.catalogue import Catalogue
+from api.errors import ApiError, SourceUnavailableError
+from api.postgres_catalogue import read_catalogue
+from api.postgres_session import LostConnectionError, PostgresSession
+from api.settings import ApiSettings, PostgresApiSource
+from api.statement import Statement
+
+_log = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT_S: Final = 5
+_WAIT_S: Final = 5.0
+_CATALOGUE_AGE_S: Final = 60.0
+_CATALOGUE_PAUSE_S: Final = 0.5
+
+_BEGIN: Final = Statement("begin")
+_COMMIT: Final = Statement("commit")
+_ROLLBACK: Final = Statement("rollback")
+_CONSTRAINTS: Final = Statement("set constraints all immediate")
+
+
+class PostgresDatabase:
+    """Opened before the first call, closed after the last."""
+
+    def __init__(self, name: str, source: PostgresApiSource, settings: ApiSettings) -> None:
+        self.name = name
+        self._publication = source.publication
+        self._pool = AsyncConnectionPool[psycopg.AsyncConnection](
+            source.dsn,
+            min_size=1,
+            max_size=settings.connections_max,
+            open=False,
+            timeout=_WAIT_S,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": _CONNECT_TIMEOUT_S,
+                # Sessions prepare on their own, and close what they prepared.
+                "prepare_threshold": None,
+                "application_name": "rowcast api",
+            },
+        )
+        self._sessions = weakref.WeakKeyDictionary[psycopg.AsyncConnection, PostgresSession]()
+        self._catalogue: Catalogue | None = None
+        self._read_s = 0.0
+        self._reading = asyncio.Lock()
+        timeout_ms = int(settings.statement_timeout_s * 1_000)
+        # One statement, so that it is one of those that are prepared.
+        self._context = (
+            "select pg_catalog.set_config('role', $1, true), "
+            "pg_catalog.set_config('request.jwt.claims', $2, true), "
+            "pg_catalog.set_config('request.method', $3, true), "
+            "pg_catalog.set_config('request.path', $4, true), "
+            f"pg_catalog.set_config('statement_timeout', '{timeout_ms}', true), "
+            "pg_catalog.set_config('transaction_read_only', $5, true)"
+        )
+
+    async def open(self) -> None:
+        """Begin to connect; a database that is away is waited for behind the scenes."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._pool.close()
+
+    async def catalogue(self, *, since_s: float = 0.0) -> Catalogue:
+        """What there is, at most a minute old, and not older than `since_s` (monotonic).
+
+        Raises SourceUnavailableError where it cannot be read.
+        """
+        now = time.monotonic()
+        oldest_s = max(now - _CATALOGUE_AGE_S, min(since_s, now - _CATALOGUE_PAUSE_S))
+        if self._catalogue is None or self._read_s < oldest_s:
+            async with self._reading:
+                if self._catalogue is None or self._read_s < oldest_s:
+                    begun_s = time.monotonic()
+                    self._catalogue = await self._read_catalogue()
+                    self._read_s = begun_s
+        return self._catalogue
+
+    async def read(
+        self, caller: Caller, method: str, path: str, statements: Sequence[Statement]
+    ) -> list[PGresult]:
+        """Statements in one transaction that only reads; one round trip.
+
+        Raises ApiError for what PostgreSQL refuses, SourceUnavailableError where it is away.
+        """
+        context = self._as(caller, method, path, read_only=True)
+        for attempt in (1, 2):
+            try:
+                async with self._session() as session:
+                    return (await session.run([context, *statements]))[1:]
+            except LostConnectionError as error:
+                if attempt == 2:
+                    raise SourceUnavailableError(self.name, str(error)) from error
+        raise AssertionError
+
+    @asynccontextmanager
+    async def write(
+        self, caller: Caller, method: str, path: str, statement: Statement
+    ) -> AsyncGenerator[PGresult]:
+        """A statement in a transaction that is committed at the end of the block.
+
+        Constraints that are deferred are checked before the block, so that after it only a
+        broken connection is left to go wrong. Raises as `read` does; CommitUnknownError where
+        the connection broke while it was committed.
+        """
+        context = self._as(caller, method, path, read_only=False)
+        try:
+            async with self._session() as session:
+                results = await session.run([_BEGIN, context, statement, _CONSTRAINTS])
+                yield results[2]
+                try:
+                    await session.run([_COMMIT])
+                except LostConnectionError as error:
+                    raise CommitUnknownError(self.name, str(error)) from error
+        except LostConnectionError as error:
+            raise SourceUnavailableError(self.name, str(error)) from error
+
+    def _as(self, caller: Caller, method: str, path: str, *, read_only: bool) -> Statement:
+        return Statement(
+            self._context,
+            (
+                caller.role.encode(),
+                caller.claims,
+                method.encode(),
+                path.encode(errors="replace").replace(b"\0", b""),
+                b"on" if read_only else b"off",
+            ),
+        )
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncGenerator[PostgresSession]:
+        """A connection, given back outside of any transaction or not at all."""
+        connection, session = await self._take()
+        try:
+            yield session
+        finally:
+            if session.broken:
+                await connection.close()
+            elif session.in_transaction:
+                try:
+                    await session.run([_ROLLBACK])
+                except (LostConnectionError, ApiError):
+                    await connection.close()
+            await self._pool.putconn(connection)
+
+    async def _take(self) -> tuple[psycopg.AsyncConnection, PostgresSession]:
+        while True:
+            try:
+                connection = await self._pool.getconn()
+            except (PoolTimeout, psycopg.Error) as error:
+                raise SourceUnavailableError(self.name, str(error)) from error
+            session = self._sessions.get(connection)
+            if session is None:
+                session = self._sessions[connection] = PostgresSession(connection)
+            if not session.was_closed:
+                return connection, session
+            await connection.close()
+            await self._pool.putconn(connection)
+
+    async def _read_catalogue(self) -> Catalogue:
+        try:
+            async with self._pool.connection() as connection:
+                return await read_catalogue(connection, self.name, self._publication)
+        except (PoolTimeout, psycopg.OperationalError) as error:
+            raise SourceUnavailableError(self.name, str(error)) from error
+
+
+class CommitUnknownError(SourceUnavailableError):
+    """The connection broke during the commit: the write may have been carried out."""
+
+    def __init__(self, source: str, details: str) -> None:
+        super().__init__(source, details)
+        self.hint = "Whether the write was carried out is not known: look before you repeat it"

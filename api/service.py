@@ -1,0 +1,44 @@
+"""The API service: its sources, its journal, and what it serves."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute, Mount
+
+from api.call_journal import CallJournal
+from api.caller import CallerReader
+from api.data_api import PREFIX, DataApi
+from api.data_source import DataSource
+from api.postgres_data import PostgresData
+from api.postgres_database import PostgresDatabase
+from api.settings import ApiSettings, PostgresApiSource
+from events.cluster import Cluster
+from events.token import TokenVerifier
+
+
+class ApiService:
+    """Started before its routes are served, closed after."""
+
+    def __init__(self, cluster: Cluster, verifier: TokenVerifier, settings: ApiSettings) -> None:
+        self._journal = CallJournal(cluster, cluster.topics.api)
+        self._sources: list[DataSource] = [
+            PostgresData(PostgresDatabase(name, source, settings), settings.rows_max)
+            for name, source in settings.sources.items()
+            if isinstance(source, PostgresApiSource)
+        ]
+        self._data = DataApi(self._sources, CallerReader(verifier), self._journal, settings)
+
+    async def start(self) -> None:
+        """Begin to connect; what is away is waited for behind the scenes."""
+        await self._journal.start()
+        for source in self._sources:
+            await source.open()
+
+    async def close(self) -> None:
+        """Send the events that wait, then end all connections."""
+        await self._journal.close()
+        for source in self._sources:
+            await source.close()
+
+    def routes(self) -> list[BaseRoute]:
+        """What is served."""
+        return [Mount(PREFIX.rstrip("/"), app=self._data)]

@@ -1,0 +1,35 @@
+"""What the API is told by the installation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresApiSource:
+    """A PostgreSQL source; `dsn` is of a role that may `set role` to the three of tokens."""
+
+    dsn: str
+    publication: str
+
+
+@dataclass(frozen=True, slots=True)
+class MongoApiSource:
+    """A MongoDB source and the database of it; `open_to` names roles beside service_role."""
+
+    uri: str
+    database: str
+    readable_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    writable_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """Sources in the order in which a table is looked for, and bounds of a call."""
+
+    sources: Mapping[str, PostgresApiSource | MongoApiSource]
+    rows_max: int = 1_000
+    body_bytes_max: int = 10 * 1024 * 1024
+    statement_timeout_s: float = 10.0
+    connections_max: int = 16
