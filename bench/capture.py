@@ -135,9 +135,10 @@ async def warm_up(bootstrap: str) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="warm-up")
     await producer.start()
     for _ in range(_WARM_UP_TRANSACTIONS):
-        async with producer.transaction():
-            for _ in range(_WARM_UP_RECORDS):
-                await producer.send("warm-up", b"x" * 400)
+        await producer.begin_transaction()
+        for _ in range(_WARM_UP_RECORDS):
+            await producer.send("warm-up", b"x" * 400)
+        await producer.commit_transaction()
     await producer.stop()
 
 
