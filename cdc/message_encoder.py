@@ -1,19 +1,23 @@
-"""Logical messages as events: what an application says in a transaction, without a table.
+"""Logical messages as events: what an application says in the log, without a table.
 
 `select pg_logical_emit_message(true, 'mail', '{"to": 7}')` is an event if and only if its
-transaction commits, in order with the rows around it. Only transactional messages are: others
-stand outside of the order that exactly once is told by. Prefixes that begin with `rowcast` are
-ours. Pure.
+transaction commits, in order with the rows around it. With `false` it belongs to no transaction:
+it is an event as soon as it is in the log, whatever becomes of the transaction that wrote it.
+This module alone decides what record a message becomes, by its prefix; those that begin with
+`rowcast` are ours. Pure.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
 from cdc.pgoutput import LogicalMessage
-from cdc.row_encoder import Change, TransactionBytes
+from cdc.row_encoder import TransactionBytes
+from events.event_id import postgres_message_id
 from events.json_codec import encode, encode_key
 from events.names import encode_segment
 from events.values.json_documents import encode_json
@@ -22,39 +26,63 @@ from events.values.text import encode_text
 _OWN_PREFIX = "rowcast"
 
 
+class MessageRecord(NamedTuple):
+    """One record to be."""
+
+    topic: str
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePlace:
+    """Where a message stands: how its envelope begins and ends."""
+
+    head: bytes
+    tail: bytes
+
+    @classmethod
+    def inside(cls, transaction: TransactionBytes, ordinal: int, end: bytes) -> MessagePlace:
+        """As a change of a transaction; `end` is envelope_end's."""
+        digits = b"%d" % ordinal
+        return cls(transaction.head + digits + b'"', transaction.tail + digits + end)
+
+    @classmethod
+    def outside(cls, source: str, message: LogicalMessage, now_ms: int) -> MessagePlace:
+        """Of no transaction: the log tells neither which wrote it nor when."""
+        tail = (
+            f'"lsn":{message.position.value},"txId":null,"ts_ms":{now_ms},"snapshot":"false"}},'
+            f'"transaction":null,"ts_ms":{now_ms}}}'
+        )
+        identity = postgres_message_id(source, message.position)
+        return cls(b'{"id":' + encode(identity), tail.encode())
+
+
 class MessageEncoder:
     """The encoder of one source's logical messages; all stand on one topic."""
 
     def __init__(self, source: str, database: str) -> None:
-        self.topic = f"{encode_segment(source)}.messages"
+        self._topic = f"{encode_segment(source)}.messages"
         self._source = source
         own = encode({"connector": "postgresql", "name": source, "db": database})
-        self._place = b',"source":' + own[:-1] + b","
+        self._source_json = b',"source":' + own[:-1] + b","
 
     def wants(self, message: LogicalMessage) -> bool:
         """Whether a message is an event."""
-        return message.transactional and not message.prefix.startswith(_OWN_PREFIX)
+        return not message.prefix.startswith(_OWN_PREFIX)
 
-    def change(
-        self, message: LogicalMessage, ordinal: int, transaction: TransactionBytes, end: bytes
-    ) -> Change:
-        """The record of a message. `end` is envelope_end's."""
+    def record(self, message: LogicalMessage, place: MessagePlace) -> MessageRecord:
+        """The record of a message that is wanted."""
         name = encode_segment(message.prefix or "_")
         event_type = f"db.{encode_segment(self._source)}.messages.{name}.emitted"
-        digits = b"%d" % ordinal
-        value = b"".join(
-            (
-                transaction.head,
-                digits,
-                b'","type":%b,"op":"m","prefix":%b,"data":%b'
-                % (encode(event_type), encode(message.prefix), _data(message.content)),
-                self._place,
-                transaction.tail,
-                digits,
-                end,
-            )
+        body = b',"type":%b,"op":"m","prefix":%b,"data":%b' % (
+            encode(event_type),
+            encode(message.prefix),
+            _data(message.content),
         )
-        return Change(encode_key({"prefix": message.prefix}), value)
+        key = encode_key({"prefix": message.prefix})
+        value = b"".join((place.head, body, self._source_json, place.tail))
+        return MessageRecord(self._topic, key, value)
 
 
 def _data(content: bytes) -> bytes:

@@ -125,7 +125,7 @@ class Truncate(msgspec.Struct, frozen=True, gc=False):
 
 
 class LogicalMessage(msgspec.Struct, frozen=True, gc=False):
-    """What pg_logical_emit_message wrote."""
+    """What pg_logical_emit_message wrote; `position` is what it returned, its record's end."""
 
     transactional: bool
     position: Lsn

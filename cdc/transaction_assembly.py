@@ -17,7 +17,7 @@ from cdc.change_encoder import ChangeEncoder
 from cdc.change_group import ChangeGroup, headers_size_bytes
 from cdc.compiled_rows import FRAME, CopyAddresses, row_path
 from cdc.errors import SourceFormatError
-from cdc.message_encoder import MessageEncoder
+from cdc.message_encoder import MessageEncoder, MessagePlace
 from cdc.pgoutput import (
     Begin,
     Commit,
@@ -86,6 +86,7 @@ class TransactionAssembly:
         self._ordinal = 0
         self._skipped_to = 0
         self._headers: tuple[tuple[str, bytes], ...] = ()
+        self._now_ms = 0
         self._end = envelope_end(0)
         self._xid = 0
         self._window: SnapshotWindow | None = None
@@ -143,6 +144,7 @@ class TransactionAssembly:
 
     def set_clock(self, now_ms: int) -> None:
         """The time that the envelopes of the messages fed next bear."""
+        self._now_ms = now_ms
         self._end = envelope_end(now_ms)
         if self._rows is not None:
             self._rows.set_end(self._end)
@@ -397,14 +399,31 @@ class TransactionAssembly:
         self._open_rows()
 
     def _message(self, message: LogicalMessage) -> None:
+        """Put a message's record into the group, where its encoder wants one."""
         encoder = self._messages
         if encoder is None or not encoder.wants(message):
+            return
+        if not message.transactional:
+            self._lone_message(encoder, message)
             return
         transaction = self._open_transaction()
         self._ordinal += 1
         if self._ordinal > self._skipped_to:
-            key, value = encoder.change(message, self._ordinal, transaction, self._end)
-            self._group.add(encoder.topic, key, value, self._headers, transaction.timestamp_ms)
+            place = MessagePlace.inside(transaction, self._ordinal, self._end)
+            topic, key, value = encoder.record(message, place)
+            self._group.add(topic, key, value, self._headers, transaction.timestamp_ms)
+
+    def _lone_message(self, encoder: MessageEncoder, message: LogicalMessage) -> None:
+        """A message of no transaction, which stands in the stream where it stands in the log."""
+        if self._transaction is not None:
+            raise SourceFormatError("found a message of no transaction inside of one")
+        # Its position is that after its record, where the next commit record may begin.
+        if message.position <= self._progress.end:
+            return
+        place = MessagePlace.outside(self._source, message, self._now_ms)
+        topic, key, value = encoder.record(message, place)
+        self._group.add(topic, key, value, (), self._now_ms)
+        self.advance(message.position)
 
     def _add(self, encoder: ChangeEncoder, change: Change, transaction: TransactionBytes) -> None:
         self._ordinal += 1

@@ -12,6 +12,11 @@ def postgres_change_id(source: str, commit: Lsn, ordinal: int) -> str:
     return f"{source}/{commit.fixed_width}/{ordinal}"
 
 
+def postgres_message_id(source: str, position: Lsn) -> str:
+    """Id of a logical message of no transaction, by what pg_logical_emit_message returned."""
+    return f"{source}/{position.fixed_width}"
+
+
 def mongo_change_id(source: str, seconds: int, increment: int, ordinal: int) -> str:
     """Id of the ordinal-th change (from 1) that bears one cluster time."""
     return f"{source}/{seconds:08X}{increment:08X}/{ordinal}"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from cdc.change_group import ChangeGroup
 from cdc.errors import SourceFormatError
+from cdc.message_encoder import MessageEncoder
 from cdc.pgoutput import POSTGRES_EPOCH_US, Column, Relation
 from cdc.progress import PostgresProgress
 from cdc.row_encoder import RowEncoder
@@ -30,7 +32,9 @@ START = PostgresProgress("1", 1, Lsn(100), Lsn(100))
 def assembly_at(
     progress: PostgresProgress = START, *, tombstones: bool = False
 ) -> TransactionAssembly:
-    assembly = TransactionAssembly("shop", progress, tombstones=tombstones)
+    assembly = TransactionAssembly(
+        "shop", progress, messages=MessageEncoder("shop", "db"), tombstones=tombstones
+    )
     encoders = [encoder_for(column.type_oid) for column in RELATION.columns]
     assembly.define(RowEncoder("shop", "db", RELATION, ["id"], encoders))
     assembly.set_clock(5)
@@ -60,6 +64,10 @@ def insert(number: int) -> bytes:
 def move(old: int, new: int) -> bytes:
     key = struct.pack(">H", 2) + value(b"%d" % old) + b"n"
     return b"U" + struct.pack(">I", RELATION.oid) + b"K" + key + b"N" + row(new)
+
+
+def said(position: int) -> bytes:
+    return b"M" + struct.pack(">BQ", 0, position) + b"mail\0" + struct.pack(">I", 2) + b"{}"
 
 
 def bodies(group: ChangeGroup) -> list[dict[str, Any]]:  # pyright: ignore[reportExplicitAny] - decoded JSON
@@ -119,37 +127,67 @@ def test_a_published_transaction_that_comes_again_is_skipped_and_moves_nothing()
 
 
 @given(
-    st.lists(st.lists(st.booleans(), min_size=1, max_size=6), min_size=1, max_size=5),
+    st.lists(st.none() | st.lists(st.booleans(), min_size=1, max_size=6), min_size=1, max_size=6),
     st.data(),
 )
 def test_wherever_it_is_cut_and_started_again_each_change_is_there_once(
-    transactions: list[list[bool]], data: st.DataObject
+    entries: list[list[bool] | None], data: st.DataObject
 ) -> None:
+    """An entry is a transaction's changes, or a message of no transaction."""
     messages: list[bytes] = []
-    for number, changes in enumerate(transactions):
-        messages.append(begin(100 + 50 * number))
-        for index, moved in enumerate(changes):
-            messages.append(move(index, index + 100) if moved else insert(index))
-        messages.append(commit(100 + 50 * number, 120 + 50 * number))
+    records: list[tuple[int, int, int]] = []
+    position = START.end.value
+    for changes in entries:
+        # Records follow each other without a gap: one begins where the one before ends.
+        start, end, first = position, position + 20, len(messages)
+        if changes is None:
+            messages.append(said(end))
+        else:
+            messages.append(begin(start))
+            for index, moved in enumerate(changes):
+                messages.append(move(index, index + 100) if moved else insert(index))
+            messages.append(commit(start, end))
+        records.append((start, first, len(messages)))
+        position = end
     whole = assembly_at()
     for message in messages:
         whole.feed(message)
-    expected = [body["id"] for body in bodies(whole.take()[0])]
+    expected = sorted(body["id"] for body in bodies(whole.take()[0]))
 
     cut = data.draw(st.integers(0, len(messages)))
-    first = assembly_at()
+    first_run = assembly_at()
     for message in messages[:cut]:
-        first.feed(message)
-    published, progress = first.take()
+        first_run.feed(message)
+    published, progress = first_run.take()
     again = assembly_at(progress)
-    # The server sends again every transaction whose commit record is not before the end.
-    for number, start in enumerate(i for i, m in enumerate(messages) if m[:1] == b"B"):
-        if 100 + 50 * number >= progress.end.value:
-            for message in messages[start : start + len(transactions[number]) + 2]:
+    # The server sends again all whose record, of the commit or the message, begins at the end or
+    # after it.
+    for start, first, last in records:
+        if start >= progress.end.value:
+            for message in messages[first:last]:
                 again.feed(message)
-    rest, last = again.take()
-    assert [body["id"] for body in bodies(published) + bodies(rest)] == expected
-    assert last == whole.progress
+    rest, last_progress = again.take()
+    assert sorted(body["id"] for body in bodies(published) + bodies(rest)) == expected
+    assert last_progress == whole.progress
+
+
+def test_a_message_that_comes_again_is_skipped() -> None:
+    assembly = assembly_at()
+    for message in (said(200), said(200), said(150)):
+        assembly.feed(message)
+    group, progress = assembly.take()
+    assert [body["id"] for body in bodies(group)] == ["shop/00000000000000C8"]
+    assert progress == replace(START, end=Lsn(200))
+    assembly.feed(begin(200))
+    assembly.feed(insert(1))
+    assert len(bodies(assembly.take()[0])) == 1
+
+
+def test_a_message_of_no_transaction_inside_of_one_is_refused() -> None:
+    assembly = assembly_at()
+    assembly.feed(begin(200))
+    with pytest.raises(SourceFormatError, match="inside of one"):
+        assembly.feed(said(150))
 
 
 def test_heartbeats_between_do_not_lose_the_ordinal() -> None:

@@ -62,6 +62,7 @@ class Postgres(Database):
     def __init__(self, dsn: str) -> None:
         super().__init__()
         self.address = dsn
+        self.said: list[int] = []
         self._connection = psycopg.connect(dsn)
 
     def prepare(self) -> None:
@@ -82,9 +83,17 @@ class Postgres(Database):
             values = {"key": change.key, "seq": change.seq}
             self._connection.execute(statements[change.op].encode(), values)
 
+    def _say(self) -> None:
+        """Write a logical message of no transaction: an event even if this is rolled back."""
+        self.said.append(len(self.said) + 1)
+        self._connection.execute(
+            "select pg_logical_emit_message(false, %s, %s::text)", (self.scope, self.said[-1])
+        )
+
     def commit(self, changes: list[Change]) -> None:
         with self._connection.transaction():
             self._make(changes)
+            self._say()
 
     def insert_at_once(self, count: int) -> None:
         with self._connection.transaction():
@@ -95,6 +104,7 @@ class Postgres(Database):
     def roll_back(self, changes: list[Change]) -> None:
         with self._connection.transaction() as transaction:
             self._make(changes)
+            self._say()
             raise psycopg.Rollback(transaction)
 
     def close(self) -> None:

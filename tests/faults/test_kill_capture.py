@@ -81,6 +81,7 @@ def test_a_capture_killed_thirty_times_publishes_every_change_once_and_in_order(
         bodies = asyncio.run(read_all(cluster, topic, len(committed)))
         if isinstance(database, Postgres):
             assert_verified(database, cluster, source)
+            _check_messages(database, cluster, source)
         process.send_signal(signal.SIGTERM)
         assert process.wait(LIMIT_S) == 0
     published = [database.change(body) for body in bodies]
@@ -89,6 +90,14 @@ def test_a_capture_killed_thirty_times_publishes_every_change_once_and_in_order(
     assert len({body["id"] for body in bodies}) == len(bodies)
     assert Counter(published) == Counter(committed)
     assert by_key(published) == by_key(committed)
+
+
+def _check_messages(database: Postgres, cluster: Cluster, source: str) -> None:
+    """Each message of no transaction is there once, in order; other writers have other prefixes."""
+    heard = asyncio.run(read_all(cluster, f"{source}.messages", len(database.said)))
+    mine = [body["data"] for body in heard if body["prefix"] == database.scope]
+    assert mine == database.said
+    assert len({body["id"] for body in heard}) == len(heard)
 
 
 def test_a_transaction_of_many_groups_survives_kills_in_its_midst_in_bounded_memory(
