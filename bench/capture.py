@@ -1,8 +1,8 @@
 """`make bench-capture`: Rowcast, Debezium and pg_recvlogical drain the same backlogs, in one run.
 
-Prints one table: rows a second over the whole and over the second half, CPU seconds and resident
-memory. The whole includes each contestant's own start. ROWS=200000 makes it shorter.
-docs/benchmarks.md holds one run of it.
+Prints one table: rows a second over the whole and over the second half, MB a second of what the
+server decodes, CPU seconds and resident memory. The whole includes each contestant's own start.
+ROWS=200000 makes it shorter. docs/benchmarks.md holds one run of it.
 """
 
 from __future__ import annotations
@@ -59,14 +59,19 @@ class Topic:
         self._loop.close()
 
     async def _open(self, bootstrap: str, name: str) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        await admin.start()
-        await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
-        await admin.close()
+        await make_topic(bootstrap, name)
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap, isolation_level="read_committed"
         )
         await self._consumer.start()
+
+
+async def make_topic(bootstrap: str, name: str) -> None:
+    """Make an empty topic."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
+    await admin.close()
 
 
 class Bench:
@@ -76,6 +81,15 @@ class Bench:
         self._bootstrap = bootstrap
         self._dsn = postgres.dsn("bench")
         self._folder = folder
+
+    def decoded_mb(self, backlog: Backlog) -> float:
+        """What the server has decoded for a slot of the backlog, the same for all three."""
+        with psycopg.connect(self._dsn) as connection:
+            row = connection.execute(
+                "select total_bytes from pg_stat_replication_slots where slot_name = %s",
+                (f"recvlogical_{backlog.table}",),
+            ).fetchone()
+        return row[0] / 1e6 if row else 0.0
 
     def run(self, backlog: Backlog) -> list[tuple[str, Drain]]:
         """Write the backlog behind all three slots, then let each drain it."""
@@ -132,6 +146,7 @@ class Bench:
 
 async def warm_up(bootstrap: str) -> None:
     """Let the broker compile itself, which the first contestant would pay for alone."""
+    await make_topic(bootstrap, "warm-up")
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id="warm-up")
     await producer.start()
     for _ in range(_WARM_UP_TRANSACTIONS):
@@ -158,16 +173,20 @@ def main() -> None:
             asyncio.run(warm_up(kafka.bootstrap))
             bench = Bench(kafka.bootstrap, postgres, folder)
             sys.stdout.write(
-                f"{ROWS:,} rows, {'rows/s':>22} {'second half':>12} {'CPU s':>7} {'RSS MiB':>8}\n"
+                f"{ROWS:,} rows, {'rows/s':>22} {'second half':>12} {'MB/s':>7} {'CPU s':>7}"
+                f" {'RSS MiB':>8}\n"
             )
             for backlog in backlogs():
                 sys.stdout.write(f"{backlog.name}\n")
-                for contestant, drain in bench.run(backlog):
+                drains = bench.run(backlog)
+                backlog_mb = bench.decoded_mb(backlog)
+                for contestant, drain in drains:
                     half = drain.second_half_rows_per_s
                     shown = f"{half:>12,.0f}" if half else f"{'':>12}"
                     sys.stdout.write(
                         f"  {contestant:<20} {drain.rows_per_s:>14,.0f} {shown} "
-                        f"{drain.cpu_s:>7.1f} {drain.rss_mib:>8.0f}\n"
+                        f"{backlog_mb / drain.whole_s:>7.1f} {drain.cpu_s:>7.1f} "
+                        f"{drain.rss_mib:>8.0f}\n"
                     )
                     sys.stdout.flush()
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from bench.capture import PARTITIONS, make_topic
 from bench.capture_contestants import (
     BENCH,
     debezium_command,
@@ -39,7 +39,6 @@ SECONDS = float(os.environ.get("SECONDS_EACH", "15"))
 RATES = [int(rate) for rate in os.environ.get("RATES", "200,1000").split(",")]
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 _WARM_S = 5.0
-_PARTITIONS = 4
 _QUIET_S = 3.0
 
 
@@ -52,10 +51,7 @@ class Latencies:
 
     async def open(self) -> None:
         """Make the topic and stand at its end."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
-        await admin.start()
-        await admin.create_topics([NewTopic(self._topic, _PARTITIONS, 1)])
-        await admin.close()
+        await make_topic(self._bootstrap, self._topic)
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             isolation_level="read_committed",
@@ -63,7 +59,7 @@ class Latencies:
             auto_offset_reset="latest",
         )
         await self._consumer.start()
-        partitions = [TopicPartition(self._topic, number) for number in range(_PARTITIONS)]
+        partitions = [TopicPartition(self._topic, number) for number in range(PARTITIONS)]
         self._consumer.assign(partitions)
         await self._consumer.seek_to_end(*partitions)
 
