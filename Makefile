@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check format clean bench-sandbox bench-capture bench-latency
+.PHONY: install up test check format clean fuzz-api bench-sandbox bench-capture bench-latency
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -61,6 +61,9 @@ $(STAMPS)/supabase: tests/integration/supabase/package.json tests/integration/su
 	@cp tests/integration/supabase/package.json tests/integration/supabase/package-lock.json build/supabase/
 	@npm --prefix build/supabase ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	@touch $@
+
+fuzz-api: install
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/python -m pytest -q tests/integration/test_data_api.py -k schemathesis
 
 bench-sandbox: install
 	@PYTHONPATH=. $(BIN)/python bench/sandbox.py

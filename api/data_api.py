@@ -31,9 +31,11 @@ from api.exchange import (
     send_options,
 )
 from api.media import choose_media
+from api.openapi import describe_api
 from api.preferences import parse_preferences
 from api.query_parser import read_parameters
 from api.settings import ApiSettings
+from events.json_codec import encode
 from events.traceparent import continue_trace
 
 _log = logging.getLogger(__name__)
@@ -123,7 +125,7 @@ class DataApi:
         method = call.method
         if method not in _READING and method not in _WRITING:
             raise ApiError(405, "PGRST117", f"Unsupported HTTP method: {method[:40]}")
-        name = call.path.removeprefix(PREFIX).rstrip("/")
+        name = call.path.removeprefix(PREFIX.rstrip("/")).strip("/")
         is_function = name.startswith("rpc/")
         name = name.removeprefix("rpc/")
         call.name = name
@@ -140,6 +142,8 @@ class DataApi:
         else:
             self._journal.check_write()
             body = await read_request_body(receive, headers, self._settings.body_bytes_max)
+        if not name:
+            return await self._description(call, scope.get("root_path", ""))
         profile = headers.get("accept-profile" if method in _READING else "content-profile", "")
         request = DataRequest(
             method=method,
@@ -159,6 +163,17 @@ class DataApi:
         verb: Verb = "called" if is_function and method == "POST" else _VERBS[method]
         call.type = data_type(source.name, name, verb)
         return await source.answer(request, call, recording.commit)
+
+    async def _description(self, call: ApiCall, url: str) -> Answer:
+        if call.method not in _READING or call.caller is None:
+            raise ApiError(405, "PGRST117", f"Unsupported HTTP method: {call.method}")
+        call.operation = "describe"
+        call.type = "api.system.describe"
+        found = [await source.catalogue() for source in self._sources.values()]
+        described = describe_api(
+            [catalogue for catalogue in found if catalogue is not None], call.caller.role, url
+        )
+        return Answer(200, encode(described), "application/openapi+json; charset=utf-8")
 
     async def _source(self, request: DataRequest, profile: str) -> tuple[DataSource, DataRequest]:
         """Where the table is, and the request with its schema.

@@ -7,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 from api.answer import Answer
 from api.api_event import ApiCall
+from api.catalogue import Catalogue
 from api.data_request import DataRequest
 
 Commit: TypeAlias = Callable[[Answer], Awaitable[None]]
@@ -40,6 +41,10 @@ class DataSource(Protocol):
 
     async def has_schema(self, schema: str) -> bool:
         """Whether the source has a schema."""
+        ...
+
+    async def catalogue(self) -> Catalogue | None:
+        """What there is, None where the source has no catalogue to speak of."""
         ...
 
     async def answer(self, request: DataRequest, call: ApiCall, commit: Commit) -> Answer:

@@ -43,12 +43,6 @@ class Rows:
         )
 
 
-def planned_rows(result: PGresult) -> int:
-    """How many rows the planner expects."""
-    plan = cast("list[dict[str, dict[str, object]]]", decode(result.get_value(0, 0) or b"[]"))
-    return int(cast("float", plan[0]["Plan"]["Plan Rows"]))
-
-
 def read_answer(request: DataRequest, rows: Rows, offset: int) -> Answer:
     """Of rows that were read."""
     status = range_status(offset, rows.count, rows.total)

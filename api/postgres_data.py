@@ -15,13 +15,13 @@ from api.content_range import with_range
 from api.data_request import DataRequest
 from api.data_source import Commit
 from api.errors import ApiError, UnknownNameError
-from api.postgres_answer import Rows, call_answer, planned_rows, read_answer, write_answer
+from api.postgres_answer import Rows, call_answer, read_answer, write_answer
 from api.postgres_database import PostgresDatabase
 from api.query_parser import parse_query
-from api.query_tree import Condition, Query, Selection
+from api.query_tree import Condition, Query
 from api.request_body import RequestBody, read_body
 from api.sql_call import call_statement, choose_function
-from api.sql_read import plan_statement, read_statement
+from api.sql_read import Counting, read_statement
 from api.sql_write import (
     Answering,
     Upsert,
@@ -116,27 +116,18 @@ class PostgresData:
         call: ApiCall,
     ) -> Answer:
         selection = with_range(query.selection, request.headers.get("range", ""))
-        count = request.preferences.count
-        statements = [
-            read_statement(
-                catalogue,
-                table,
-                selection,
-                rows_max=self._rows_max,
-                keys=table.may_return_key(request.caller.role),
-                total=count == "exact",
-            )
-        ]
-        if count in ("planned", "estimated"):
-            statements.append(plan_statement(catalogue, table, selection))
-        results = await self._run(request, statements)
-        rows = Rows.of(results[0])
+        statement = read_statement(
+            catalogue,
+            table,
+            selection,
+            rows_max=self._rows_max,
+            keys=table.may_return_key(request.caller.role),
+            total=_counting(request),
+        )
+        rows = Rows.of(await self._run(request, statement))
+        if rows.total is not None:
+            rows = replace(rows, total=max(rows.total, rows.count))
         call.rows, call.keys = rows.count, rows.keys
-        if len(results) > 1:
-            total = planned_rows(results[1])
-            if count == "estimated" and not self._is_full(selection, rows.count):
-                total = selection.offset + rows.count  # all that there are were read
-            rows = replace(rows, total=max(total, selection.offset + rows.count))
         return read_answer(request, rows, selection.offset)
 
     async def _write(
@@ -190,24 +181,24 @@ class PostgresData:
             body,
             names,
             rows_max=self._rows_max,
-            total=request.preferences.count is not None,
+            total="exact" if request.preferences.count is not None else None,
         )
         if request.read_only or not function.volatile:
-            results = await self._run(request, [statement])
-            return call_answer(function, request, results[0], query.selection.offset)
+            result = await self._run(request, statement)
+            return call_answer(function, request, result, query.selection.offset)
         written = self._database.write(request.caller, request.method, request.path, statement)
         async with written as result:
             answer = call_answer(function, request, result, query.selection.offset)
             await commit(answer)
         return answer
 
-    def _is_full(self, selection: Selection, rows: int) -> bool:
-        """Whether there may be more rows than were read."""
-        limit = self._rows_max if selection.limit is None else min(selection.limit, self._rows_max)
-        return rows >= limit or (rows == 0 and selection.offset > 0)
+    async def _run(self, request: DataRequest, statement: Statement) -> PGresult:
+        return await self._database.read(request.caller, request.method, request.path, statement)
 
-    async def _run(self, request: DataRequest, statements: Sequence[Statement]) -> list[PGresult]:
-        return await self._database.read(request.caller, request.method, request.path, statements)
+
+def _counting(request: DataRequest) -> Counting:
+    count = request.preferences.count
+    return "exact" if count == "exact" else "estimated" if count is not None else None
 
 
 def _write_statement(

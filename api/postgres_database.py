@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import weakref
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -97,10 +97,8 @@ class PostgresDatabase:
                     self._read_s = begun_s
         return self._catalogue
 
-    async def read(
-        self, caller: Caller, method: str, path: str, statements: Sequence[Statement]
-    ) -> list[PGresult]:
-        """Statements in one transaction that only reads; one round trip.
+    async def read(self, caller: Caller, method: str, path: str, statement: Statement) -> PGresult:
+        """A statement in a transaction that only reads; one round trip.
 
         Raises ApiError for what PostgreSQL refuses, SourceUnavailableError where it is away.
         """
@@ -108,7 +106,7 @@ class PostgresDatabase:
         for attempt in (1, 2):
             try:
                 async with self._session() as session:
-                    return (await session.run([context, *statements]))[1:]
+                    return (await session.run([context, statement]))[1]
             except LostConnectionError as error:
                 if attempt == 2:
                     raise SourceUnavailableError(self.name, str(error)) from error

@@ -62,6 +62,7 @@ class PostgresSession:
         pgconn = self._pgconn
         try:
             pgconn.enter_pipeline_mode()
+            known = set(self._prepared)
             commands = [self._send(statement) for statement in statements]
             pgconn.pipeline_sync()
             await self._flush()
@@ -71,11 +72,15 @@ class PostgresSession:
         except psycopg.Error as error:
             raise LostConnectionError(str(error).strip() or type(error).__name__) from error
         self.broken = False
+        failed: PGresult | None = None
         for statement, result in zip(statements, results, strict=True):
-            if result.status == ExecStatus.FATAL_ERROR:
-                # Whether it was prepared before it failed is not known: ask anew.
+            if failed is None and result.status == ExecStatus.FATAL_ERROR:
+                failed = result
+            if failed is not None and statement.text not in known:
+                # Whether it was prepared, at or after the failure, is not known: ask anew.
                 self._prepared.pop(statement.text, None)
-                raise statement_error(result)
+        if failed is not None:
+            raise statement_error(failed)
         return results
 
     def _send(self, statement: Statement) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from api.catalogue import Catalogue, CatalogueFunction, CatalogueTable
 from api.errors import ApiError, UnknownNameError
 from api.query_tree import Query
-from api.sql_read import ReadWriter
+from api.sql_read import Counting, ReadWriter
 from api.statement import Parameters, Statement
 
 
@@ -51,7 +51,7 @@ def call_statement(  # noqa: PLR0913 - a call and what is to be made of its resu
     names: frozenset[str],
     *,
     rows_max: int,
-    total: bool,
+    total: Counting,
 ) -> Statement:
     """Call a function with a JSON object's fields, or with the query's arguments.
 

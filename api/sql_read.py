@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from api.catalogue import Catalogue, CatalogueTable
 from api.errors import ApiError
@@ -15,6 +16,9 @@ from api.query_tree import Column, Embed, OrderTerm, Selection
 from api.relationship import Relationship, find_relationship
 from api.sql_condition import ConditionWriter
 from api.statement import Parameters, Statement, quote_label
+
+Counting: TypeAlias = Literal["exact", "estimated"] | None
+"""Whether all rows that match are counted; an estimate may come from the table's statistics."""
 
 _CAST_ALIASES = {"int": "integer", "float": "double precision", "decimal": "numeric"}
 
@@ -69,7 +73,13 @@ class ReadWriter:
         self._aliases = 0
 
     def answer(
-        self, table: CatalogueTable, selection: Selection, source: str, *, keys: bool, total: bool
+        self,
+        table: CatalogueTable,
+        selection: Selection,
+        source: str,
+        *,
+        keys: bool,
+        total: Counting,
     ) -> str:
         """`select rows, body, keys, total from ...`, all four as text.
 
@@ -79,23 +89,27 @@ class ReadWriter:
         level = self._level(table, selection)
         key = f", {key_sql(table, level.alias)} as k" if keys else ""
         count = "null"
-        if total:
-            count = f"(select pg_catalog.count(*){level.sources(source, all_joins=False)})::text"
+        if total is not None:
+            matching = level.sources(source, all_joins=False)
+            count = f"(select pg_catalog.count(*){matching})"
+            picked = bool(level.where) or any(one.needed for one in level.joins)
+            if total == "estimated" and not picked and not table.row_security:
+                count = self._estimate(table, count)
+            count = f"{count}::text"
         return (
             "select pg_catalog.count(*)::text, coalesce(pg_catalog.json_agg(s.b), '[]')::text, "
             f"{'pg_catalog.string_agg(s.k, $$,$$)' if keys else 'null'}, {count} "
             f"from (select rowcast_row as b{key}{level.with_body(source)}) s"
         )
 
-    def rows(self, table: CatalogueTable, selection: Selection, source: str) -> str:
-        """`select <items> from ...`: the rows as a table, for text formats and for EXPLAIN."""
-        level = self._level(table, selection)
-        return f"select {', '.join(level.items) or 'null'}{level.sources(source)}{level.ending()}"
-
-    def matching(self, table: CatalogueTable, selection: Selection, source: str) -> str:
-        """`select 1 from ...` over all rows that match, whatever the bounds."""
-        level = self._level(table, selection)
-        return f"select 1{level.sources(source, all_joins=False)}"
+    def _estimate(self, table: CatalogueTable, exact: str) -> str:
+        """What the statistics say of a large table, the exact number of a small one."""
+        name = self._parameters.bind_text(table.sql)
+        return (
+            "(select case when c.reltuples > 10000 then c.reltuples::bigint "
+            f"else {exact} end from pg_catalog.pg_class c "
+            f"where c.oid = pg_catalog.to_regclass({name}))"
+        )
 
     def _level(
         self,
@@ -241,20 +255,12 @@ def read_statement(
     *,
     rows_max: int,
     keys: bool,
-    total: bool,
+    total: Counting,
 ) -> Statement:
     """The statement of a GET."""
     parameters = Parameters()
     writer = ReadWriter(catalogue, parameters, rows_max)
     return parameters.statement(writer.answer(table, selection, table.sql, keys=keys, total=total))
-
-
-def plan_statement(catalogue: Catalogue, table: CatalogueTable, selection: Selection) -> Statement:
-    """The statement that estimates how many rows match."""
-    parameters = Parameters()
-    writer = ReadWriter(catalogue, parameters, 1)
-    matching = writer.matching(table, selection, table.sql)
-    return parameters.statement(f"explain (format json) {matching}")
 
 
 def key_sql(table: CatalogueTable, alias: str) -> str:

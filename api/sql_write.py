@@ -185,5 +185,5 @@ def _answer(
     writer = ReadWriter(catalogue, parameters, _ALL_ROWS)
     # Rows are picked by the statement itself: what is given back is all that was written.
     given_back = replace(selection, where=(), limit=None, offset=0)
-    answer = writer.answer(table, given_back, "w", keys=answering.keys, total=False)
+    answer = writer.answer(table, given_back, "w", keys=answering.keys, total=None)
     return f"with w as ({head} returning {returned or '1'}) {answer}"

@@ -101,6 +101,7 @@ def postgres(servers_folder: Path) -> Iterator[EmbeddedPostgres]:
         password="owner-secret",
         listener_password="listener-secret",
         databases=("shop",),
+        api_password="api-secret",
     )
     with running(server):
         yield server

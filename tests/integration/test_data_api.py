@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, LiteralString
@@ -221,3 +223,21 @@ def test_without_kafka_a_write_is_refused_and_undone_and_told_of_later(
         lambda event: calls.get(str(event.body.get("call")), "") == event.body.get("outcome"), 2
     )
     assert {str(event.body["call"]) for event in told} == set(calls)
+
+
+def test_whatever_schemathesis_makes_of_the_description_is_no_error_of_ours(
+    shop: LiveInstallation,
+) -> None:
+    url = f"http://127.0.0.1:{shop.port_base}/rest/v1/"
+    command = (Path(sys.executable).parent / "schemathesis", "run", url)
+    options = ("--checks", "not_a_server_error", "--phases", "fuzzing", "--no-color")
+    examples = ("--max-examples", os.environ.get("FUZZ_EXAMPLES", "3"))
+    done = subprocess.run(
+        (*command, "-H", f"Authorization: Bearer {shop.token()}", *options, *examples),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=3_600,
+    )
+    assert done.returncode == 0, done.stdout[-5_000:] + done.stderr
+    assert "/rpc/town_sum" in httpx.get(url).json()["paths"]

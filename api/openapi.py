@@ -1,0 +1,195 @@
+"""The OpenAPI description of the data API, made from the catalogue. Pure.
+
+https://spec.openapis.org/oas/v3.1.0
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from api.catalogue import Catalogue, CatalogueColumn, CatalogueFunction, CatalogueTable
+from events.json_codec import JsonObject, JsonValue
+from events.token import Role
+
+_TYPES: Final[dict[str, JsonObject]] = {
+    **{key: {"type": "integer", "format": "int32"} for key in ("int2", "int4")},
+    "int8": {"type": "integer", "format": "int64"},
+    **{key: {"type": "number"} for key in ("float4", "float8", "numeric")},
+    "bool": {"type": "boolean"},
+    **{key: {} for key in ("json", "jsonb")},
+    "uuid": {"type": "string", "format": "uuid"},
+    "date": {"type": "string", "format": "date"},
+    "timestamptz": {"type": "string", "format": "date-time"},
+}
+_PARAMETERS: Final[tuple[tuple[str, str], ...]] = (
+    ("select", "Columns and embedded relations, e.g. id,label:name,users(name)"),
+    ("order", "Order, e.g. id.desc.nullslast"),
+    ("limit", "At most so many rows"),
+    ("offset", "Rows to leave out first"),
+    ("on_conflict", "Columns by which an upsert finds a row"),
+    ("columns", "Columns that are taken from the body"),
+)
+_ERROR: Final[JsonObject] = {
+    "type": "object",
+    "required": ["code", "message", "details", "hint"],
+    "properties": {
+        "code": {"type": "string"},
+        "message": {"type": "string"},
+        "details": {"type": ["string", "null"]},
+        "hint": {"type": ["string", "null"]},
+    },
+}
+
+
+def describe_api(catalogues: list[Catalogue], role: Role, url: str) -> JsonObject:
+    """What a role may use of the sources' `public` schemas, the first source's first."""
+    paths: JsonObject = {}
+    schemas: JsonObject = {"error": _ERROR}
+    for catalogue in catalogues:
+        for (schema, name), table in catalogue.tables.items():
+            path = f"/{name}"
+            if schema == "public" and path not in paths and "/" not in name:
+                schemas[name] = _schema(table)
+                paths[path] = _table_path(table, table.privileges.get(role, frozenset()))
+        for (schema, name), functions in catalogue.functions.items():
+            path = f"/rpc/{name}"
+            if schema == "public" and path not in paths and "/" not in name:
+                paths[path] = _function_path(functions[0])
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Rowcast data API",
+            "description": "Every captured table, in PostgREST's query language",
+            "version": "1",
+        },
+        "servers": [{"url": url}],
+        "security": [{"bearer": []}, {"apikey": []}, {}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "parameters": {
+                name: _parameter(name, description) for name, description in _PARAMETERS
+            },
+            "responses": {
+                "error": {
+                    "description": "Refused or failed, in PostgREST's form",
+                    "content": _json({"$ref": "#/components/schemas/error"}),
+                }
+            },
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "apikey": {"type": "apiKey", "in": "header", "name": "apikey"},
+            },
+        },
+    }
+
+
+def _table_path(table: CatalogueTable, privileges: frozenset[str]) -> JsonObject:
+    reference: JsonObject = {"$ref": f"#/components/schemas/{_pointer(table.name)}"}
+    rows: JsonObject = {"type": "array", "items": {"type": "object"}}
+    written: JsonValue = {"oneOf": [reference, {"type": "array", "items": reference}]}
+    filters = [_filter(column) for column in table.columns.values()]
+    prefer = _header("Prefer", "return=representation, count=exact, resolution=merge-duplicates")
+    path: JsonObject = {}
+    for method, needed, parameters, body in (
+        ("get", "select", ("select", "order", "limit", "offset"), None),
+        ("post", "insert", ("select", "columns", "on_conflict"), written),
+        ("patch", "update", ("select", "columns"), reference),
+        ("delete", "delete", ("select",), None),
+    ):
+        if needed not in privileges:
+            continue
+        named: list[JsonValue] = [{"$ref": f"#/components/parameters/{one}"} for one in parameters]
+        operation: JsonObject = {
+            "tags": [table.name],
+            "operationId": f"{method}_{table.schema}_{table.name}",
+            "parameters": [*named, prefer, *(filters if method != "post" else [])],
+            "responses": {
+                "200": {"description": "Rows", "content": _json(rows)},
+                "201": {"description": "Written", "content": _json(rows)},
+                "204": {"description": "Done"},
+                "206": {"description": "A part of the rows", "content": _json(rows)},
+                "default": {"$ref": "#/components/responses/error"},
+            },
+        }
+        if table.description:
+            operation["description"] = table.description
+        if body is not None:
+            operation["requestBody"] = {"required": True, "content": _json(body)}
+        path[method] = operation
+    return path
+
+
+def _function_path(function: CatalogueFunction) -> JsonObject:
+    arguments: JsonObject = {
+        "type": "object",
+        "required": [one.name for one in function.arguments if one.required],
+        "properties": {one.name: {"description": one.type_sql} for one in function.arguments},
+        "additionalProperties": False,
+    }
+    operation: JsonObject = {
+        "tags": [f"rpc {function.name}"],
+        "operationId": f"call_{function.schema}_{function.name}",
+        "requestBody": {"required": True, "content": _json(arguments)},
+        "responses": {
+            "200": {"description": "What the function gives", "content": _json({})},
+            "204": {"description": "Nothing"},
+            "206": {"description": "A part of the rows", "content": _json({})},
+            "default": {"$ref": "#/components/responses/error"},
+        },
+    }
+    if function.description:
+        operation["description"] = function.description
+    return {"post": operation}
+
+
+def _schema(table: CatalogueTable) -> JsonObject:
+    schema: JsonObject = {
+        "type": "object",
+        "required": [one.name for one in table.columns.values() if one.required],
+        "properties": {one.name: _column(one, table) for one in table.columns.values()},
+    }
+    if table.description:
+        schema["description"] = table.description
+    return schema
+
+
+def _column(column: CatalogueColumn, table: CatalogueTable) -> JsonObject:
+    found: JsonObject = {"description": _described(column, table)}
+    if column.labels:
+        return {**found, "type": "string", "enum": list(column.labels)}
+    if column.is_array:
+        return {**found, "type": "array"}
+    return {**found, **_TYPES.get(column.type_name, {"type": "string"})}
+
+
+def _described(column: CatalogueColumn, table: CatalogueTable) -> str:
+    key = ", primary key" if column.name in table.key else ""
+    told = f": {column.description}" if column.description else ""
+    return f"{column.type_sql}{key}{told}"
+
+
+def _filter(column: CatalogueColumn) -> JsonObject:
+    return _parameter(column.name, f"A filter on {column.type_sql}, e.g. eq.1 or not.is.null")
+
+
+def _parameter(name: str, description: str) -> JsonObject:
+    return {
+        "name": name,
+        "in": "query",
+        "description": description,
+        "schema": {"type": "string"},
+    }
+
+
+def _header(name: str, description: str) -> JsonObject:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+
+
+def _json(schema: JsonValue) -> JsonObject:
+    return {"application/json": {"schema": schema}}
+
+
+def _pointer(name: str) -> str:
+    """A name inside of a JSON pointer in a URI (RFC 6901)."""
+    return name.replace("~", "~0").replace("%", "%25").replace(" ", "%20")
