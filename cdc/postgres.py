@@ -29,7 +29,7 @@ from cdc.postgres_slot import identify, slot_state
 from cdc.postgres_slot_watch import SlotWatch
 from cdc.postgres_snapshot import PostgresSnapshots
 from cdc.postgres_snapshot_plan import plan_snapshots
-from cdc.postgres_source import PostgresSource, connect
+from cdc.postgres_source import Connection, PostgresSource, answered_in_time, connect
 from cdc.progress import PostgresProgress
 from cdc.publisher import Publisher
 from cdc.replication_frames import KEEPALIVE, LOG_DATA, LOG_DATA_START, decode_keepalive
@@ -85,7 +85,8 @@ async def capture_postgres(
             last = await publisher.start()
             replication = await connect(source, replication=True)
             stack.push_async_callback(replication.close)
-            identity = await identify(replication)
+            with answered_in_time(source, replication):
+                identity = await identify(replication)
             prepared = await prepare(source, cluster, connection, publisher, identity, last)
             topic = SnapshotTopic(cluster, source.name)
             stack.push_async_callback(topic.close)
@@ -112,7 +113,7 @@ async def capture_postgres(
             snapshots = PostgresSnapshots(
                 source, cluster, identity.database, topic, queue, assembly, stream.wake
             )
-            capture = _Capture(source, publisher, catalogue, stream, assembly)
+            capture = _Capture(source, publisher, connection, catalogue, stream, assembly)
             watching = watch.run(publisher.found(wal_budget_key(source.name)), capture.note)
             on_ready()
             await capture.run(stop, snapshots.run(), watching)
@@ -137,7 +138,8 @@ async def _start_streaming(
     attempt = 0
     while True:
         try:
-            await stream.start(prepared.progress.end)
+            with answered_in_time(source, stream.connection):
+                await stream.start(prepared.progress.end)
         except errors.ObjectInUse as error:
             if time.monotonic() >= deadline:
                 state = await slot_state(prepared.connection, source)
@@ -164,6 +166,7 @@ class _Capture:
         self,
         source: PostgresSource,
         publisher: Publisher,
+        connection: Connection,
         catalogue: PostgresCatalogue,
         stream: ReplicationStream,
         assembly: TransactionAssembly,
@@ -171,6 +174,7 @@ class _Capture:
         progress = assembly.progress
         self._source = source
         self._publisher = publisher
+        self._connection = connection
         self._catalogue = catalogue
         self._stream = stream
         self._assembly = assembly
@@ -250,7 +254,8 @@ class _Capture:
                 if relation.schema == OWN_SCHEMA:
                     assembly.ignore(relation.oid)
                 else:
-                    assembly.define(await self._catalogue.encoder(relation))
+                    with answered_in_time(self._source, self._connection):
+                        assembly.define(await self._catalogue.encoder(relation))
             elif frame[0] == KEEPALIVE:
                 self._keepalive(frame)
         return False

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import fnmatch
+import os
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -10,12 +16,13 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
-from cdc.errors import CaptureConfigError
+from cdc.errors import CaptureConfigError, SourceLostError
 from events.values import SESSION_SETTINGS
 
 Connection: TypeAlias = "psycopg.AsyncConnection[TupleRow]"
 
 _CONNECT_TIMEOUT_S = 10
+_KEEPALIVE_PROBES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +37,8 @@ class PostgresSource:
     `wal_budget_mb`: how much log the slot may keep before somebody is told, 0 for half of the
     server's own limit, or 2,048 where it has none.
     `format` is that of changes on Kafka; `tombstones`: a null follows each delete of a key.
+    server's own limit, or 2,048 where it has none. `timeout_s`: a connection on which the server
+    says nothing for so long is given up.
     """
 
     name: str
@@ -44,6 +53,7 @@ class PostgresSource:
     wal_budget_mb: int = 0
     format: Literal["json", "connect-json"] = "json"
     tombstones: bool = False
+    timeout_s: float = 60.0
 
     def wants(self, schema: str, table: str) -> bool:
         """Whether a table is to be captured."""
@@ -72,6 +82,8 @@ async def connect(source: PostgresSource, *, replication: bool = False) -> Conne
     settings = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
     options = f"{parts.get('options') or ''} {settings}".strip()
     more = {"replication": "database"} if replication else {}
+    # What the address itself says of keepalives stays.
+    alive = {name: value for name, value in _alive(source).items() if name not in parts}
     try:
         conninfo = make_conninfo(
             source.dsn,
@@ -79,10 +91,56 @@ async def connect(source: PostgresSource, *, replication: bool = False) -> Conne
             application_name=f"rowcast-{source.name}",
             connect_timeout=parts.get("connect_timeout") or _CONNECT_TIMEOUT_S,
             **more,
+            **alive,
         )
         return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
         raise _connect_error(source, parts, error) from error
+
+
+@contextmanager
+def answered_in_time(source: PostgresSource, connection: Connection) -> Generator[None]:
+    """Break the connection where a request inside is not answered within `timeout_s`.
+
+    For requests that the server answers at once. Raises SourceLostError then: whoever waits for
+    the answer is told so, since cancelling would wait for the server as well.
+    """
+    silent = False
+
+    def give_up() -> None:
+        nonlocal silent
+        silent = True
+        shut_down(connection)
+
+    timer = asyncio.get_running_loop().call_later(source.timeout_s, give_up)
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if not silent:
+            raise
+        raise SourceLostError(
+            f"PostgreSQL did not answer a request of the capture of {source.name} within "
+            f"{source.timeout_s:g} s (timeout_s in {source.setting})"
+        ) from error
+    finally:
+        timer.cancel()
+
+
+def shut_down(connection: Connection) -> None:
+    """End the TCP connection under a connection; what waits on it fails at once."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as raw:
+        raw.shutdown(socket.SHUT_RDWR)
+
+
+def _alive(source: PostgresSource) -> dict[str, int]:
+    """How the kernel finds out that the other side is gone, by libpq's names."""
+    interval_s = max(1, int(source.timeout_s / (_KEEPALIVE_PROBES + 1)))
+    return {
+        "keepalives_idle": interval_s,
+        "keepalives_interval": interval_s,
+        "keepalives_count": _KEEPALIVE_PROBES,
+        "tcp_user_timeout": int(source.timeout_s * 1_000),
+    }
 
 
 def _connect_error(

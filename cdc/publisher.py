@@ -26,6 +26,7 @@ from aiokafka.errors import (
 )
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from cdc import transaction_lane
 from cdc.change_group import RECORD_OVERHEAD_BYTES, ChangeGroup, Record
 from cdc.encoded_batch import encode_batches
 from cdc.errors import FencedError, PublishError, RecordTooLargeError
@@ -40,9 +41,11 @@ _log = logging.getLogger(__name__)
 
 # Two transactions at once; more would wait for the order of commits.
 _LANES = ("", ".2")
+_START_TIMEOUT_S = 90.0
 _CLOSE_TIMEOUT_S = 5.0
 _OWNER_WAIT_S = 5.0
 _OWNER_SHORT_WAIT_S = 1.0
+_OWNER_LIMIT_S = 20.0
 _OWNER_POLL_S = 0.1
 
 
@@ -72,11 +75,14 @@ class Publisher:
         self._lanes = [TransactionLane(self._cluster, self._source, name) for name in _LANES]
         try:
             # All of them before progress is read: none may still commit for the older capture.
-            for lane in self._lanes:
-                await lane.start()
-            await self._take_over()
-            self._found = await self._last_values()
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                for lane in self._lanes:
+                    await lane.start()
+                await self._take_over()
+                self._found = await self._last_values()
             return self._found.get(self._key)
+        except TimeoutError as error:
+            raise unreachable(self._cluster, error) from error
         except ProducerFenced as error:
             raise await self._failure(error) from error
         except KafkaConnectionError as error:
@@ -110,7 +116,7 @@ class Publisher:
         self._count += 1
         self._ends = [*before, end]
         try:
-            async with self._writing:
+            async with self._writing, asyncio.timeout(transaction_lane.TIMEOUT_S):
                 await self._know_topics(group)
                 batches = await self._batches(group, progress)
                 for earlier in last_of_lane:
@@ -119,7 +125,13 @@ class Publisher:
             # The progress of this group says that the one before it is there.
             for earlier in before:
                 await earlier
-            await lane.commit()
+            async with asyncio.timeout(transaction_lane.TIMEOUT_S):
+                await lane.commit()
+        except TimeoutError as error:
+            raise PublishError(
+                f"Kafka at {self._cluster.bootstrap} did not take a group of changes within "
+                f"{transaction_lane.TIMEOUT_S:g} s; see whether its brokers answer"
+            ) from error
         except MessageSizeTooLargeError as error:
             raise self._refused_as_too_large(group) from error
         except (KafkaError, AssertionError) as error:
@@ -186,11 +198,13 @@ class Publisher:
         """
         fenced = isinstance(error, ProducerFenced)
         deadline = time.monotonic() + (_OWNER_WAIT_S if fenced else _OWNER_SHORT_WAIT_S)
+        owner = None
         try:
-            while (owner := await self._other_owner()) is None and time.monotonic() < deadline:
-                # A newer one fences first and says so a moment later.
-                await asyncio.sleep(_OWNER_POLL_S)
-        except (KafkaError, OSError):
+            async with asyncio.timeout(_OWNER_LIMIT_S):
+                while (owner := await self._other_owner()) is None and time.monotonic() < deadline:
+                    # A newer one fences first and says so a moment later.
+                    await asyncio.sleep(_OWNER_POLL_S)
+        except (KafkaError, PublishError, OSError):
             owner = None
         if owner is not None:
             return FencedError(

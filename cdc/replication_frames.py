@@ -41,8 +41,12 @@ def decode_keepalive(data: bytes) -> Keepalive:
     return Keepalive(Lsn(end), bool(reply))
 
 
-def encode_status(received: Lsn, confirmed: Lsn, now_us: int) -> bytes:
-    """Feedback: what was received, and what will never be asked for again."""
-    return _STATUS.pack(
-        b"r", received.value, confirmed.value, confirmed.value, now_us - POSTGRES_EPOCH_US, 0
-    )
+def encode_status(
+    received: Lsn, confirmed: Lsn, now_us: int, *, reply_requested: bool = False
+) -> bytes:
+    """Feedback: what was received, and what will never be asked for again.
+
+    With `reply_requested` the server answers at once with a keepalive.
+    """
+    values = received.value, confirmed.value, confirmed.value, now_us - POSTGRES_EPOCH_US
+    return _STATUS.pack(b"r", *values, reply_requested)

@@ -3,7 +3,9 @@
 libpq is driven directly, since a hundred thousand rows a second leave no room for a coroutine a
 row: `read` takes what has arrived and never waits, `wait` sleeps until there may be more.
 Feedback goes out whatever the reader does, so that a slow Kafka never makes the server give up
-on us (wal_sender_timeout); a server that blocks on sending still reads it.
+on us (wal_sender_timeout); a server that blocks on sending still reads it. And it asks for an
+answer where nothing has come for a while, so that a connection that is dead without saying so is
+given up (as wal_receiver_timeout does for PostgreSQL's own subscribers).
 """
 
 from __future__ import annotations
@@ -33,6 +35,12 @@ class ReplicationStream:
         self._wake = asyncio.Event()
         self._writing = False
         self._copy: CopyAddresses | None = None
+        self._dry_since_s: float | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """The connection it goes over."""
+        return self._connection
 
     async def start(self, position: Lsn) -> None:
         """Ask for the log from a position on.
@@ -64,6 +72,7 @@ class ReplicationStream:
         except psycopg.OperationalError as error:
             raise self._lost(str(error).strip()) from error
         if size > 0:
+            self._dry_since_s = None
             return bytes(data)
         if size == 0:
             return None
@@ -77,6 +86,8 @@ class ReplicationStream:
         if self._copy is None:
             return self.read()
         status, frame = assembly.drain(self._copy, frames_max)
+        if status in (FRAME, LIMIT):
+            self._dry_since_s = None
         if status == FRAME:
             return frame
         if status == DRAINED:
@@ -88,9 +99,14 @@ class ReplicationStream:
         raise self._lost(self._pg.get_error_message().strip())
 
     async def wait(self) -> None:
-        """Sleep until there may be a frame or `wake` was called."""
+        """Sleep until there may be a frame or `wake` was called.
+
+        Only after all that had arrived was read: from then on silence is the server's.
+        """
+        if self._dry_since_s is None:
+            self._dry_since_s = self._loop.time()
         # Watched only here: a socket that has data would call back in every turn of the loop.
-        self._loop.add_reader(self._pg.socket, self._wake.set)
+        self._loop.add_reader(self._pg.socket, self._on_readable)
         try:
             await self._wake.wait()
         finally:
@@ -104,10 +120,16 @@ class ReplicationStream:
     def send_status(self, received: Lsn, confirmed: Lsn, now_us: int) -> None:
         """Tell the server where we stand; returns at once, whatever the server reads.
 
-        Raises SourceLostError where the connection is broken.
+        Raises SourceLostError where the connection is broken, or where the server has sent nothing
+        for the source's `timeout_s` though it was asked to.
         """
+        silent_s = 0.0 if self._dry_since_s is None else self._loop.time() - self._dry_since_s
+        if silent_s > self._source.timeout_s:
+            raise self._lost(f"the server has sent nothing for {silent_s:.0f} s")
+        asks = silent_s > self._source.timeout_s / 2
+        status = encode_status(received, confirmed, now_us, reply_requested=asks)
         try:
-            self._pg.put_copy_data(encode_status(received, confirmed, now_us))
+            self._pg.put_copy_data(status)
             self._flush()
         except psycopg.OperationalError as error:
             raise self._lost(str(error).strip()) from error
@@ -127,6 +149,10 @@ class ReplicationStream:
                 self._loop.add_writer(self._pg.socket, self._on_writable)
             else:
                 self._loop.remove_writer(self._pg.socket)
+
+    def _on_readable(self) -> None:
+        self._dry_since_s = None
+        self._wake.set()
 
     def _on_writable(self) -> None:
         try:

@@ -32,6 +32,8 @@ async def source_topics(cluster: Cluster, source: str) -> dict[str, TopicDescrip
     Raises CaptureConfigError where Kafka is not reached.
     """
     prefix = f"{encode_segment(source)}."
+    # A source may have the name that is the prefix of our own topics.
+    own = {*cluster.topics.compacted, *cluster.topics.partitioned}
     admin = AIOKafkaAdminClient(
         bootstrap_servers=cluster.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS
     )
@@ -40,7 +42,7 @@ async def source_topics(cluster: Cluster, source: str) -> dict[str, TopicDescrip
         names = [
             name
             for name in await admin.list_topics()
-            if name.startswith(prefix) and not name.endswith(_READS_SUFFIX)
+            if name.startswith(prefix) and name not in own and not name.endswith(_READS_SUFFIX)
         ]
         if not names:
             return {}

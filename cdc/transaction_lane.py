@@ -26,7 +26,8 @@ aiokafka_sender.BACKOFF_OVERRIDE = 0.001
 # that is itself too large can be refused on a topic with default settings.
 BATCH_BYTES = 1_000_000
 _REQUEST_TIMEOUT_MS = 30_000
-_TRANSACTION_TIMEOUT_MS = 60_000
+TIMEOUT_S = 60.0
+"""Kafka ends a transaction after this long by itself, so waiting longer for it is of no use."""
 _METADATA_MAX_AGE_MS = 30_000
 
 Batches = dict[TopicPartition, list[BatchBuilder]]
@@ -45,7 +46,7 @@ class TransactionLane:
             bootstrap_servers=cluster.bootstrap,
             client_id=f"{prefix}-cdc-{source}{suffix}",
             transactional_id=f"{prefix}.cdc.{source}{suffix}",
-            transaction_timeout_ms=_TRANSACTION_TIMEOUT_MS,
+            transaction_timeout_ms=int(TIMEOUT_S * 1_000),
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=_METADATA_MAX_AGE_MS,
             max_batch_size=BATCH_BYTES,

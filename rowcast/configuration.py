@@ -29,6 +29,7 @@ _Replication: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
 # Kafka's own rule for names, and room for what follows it.
 _Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 _Heartbeat: TypeAlias = Annotated[float, msgspec.Meta(ge=0.05, le=86_400)]
+_Timeout: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=86_400)]
 _Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 _MemoryMb: TypeAlias = Annotated[int, msgspec.Meta(ge=220, le=1_048_576)]
 _WalBudgetMb: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
@@ -84,6 +85,7 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tables: tuple[str, ...] = ()
     on_gap: Literal["stop", "continue", "snapshot"] = "stop"
     heartbeat_s: _Heartbeat = 10.0
+    timeout_s: _Timeout = 60.0
     keyless_full: bool = True
     pre_images: bool = True
     snapshot: Literal["initial", "never"] = "initial"

@@ -227,6 +227,7 @@ class Installation:
             tables=settings.tables,
             on_gap=settings.on_gap,
             heartbeat_s=settings.heartbeat_s,
+            timeout_s=settings.timeout_s,
             keyless_full=settings.keyless_full,
             snapshot=settings.snapshot,
             wal_budget_mb=settings.wal_budget_mb,

@@ -35,13 +35,17 @@ rootLogger.appenderRef.out.ref = out
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedKafka:
-    """One broker; `folder` holds its log, settings and messages."""
+    """One broker; `folder` holds its log, settings and messages.
+
+    `advertised_port` is where it tells clients to connect, where that is not its own port.
+    """
 
     folder: Path
     port: int
     controller_port: int
     log: Path
     heap_mb: int = 512
+    advertised_port: int = 0
     name: str = "kafka"
 
     @property
@@ -120,7 +124,7 @@ class EmbeddedKafka:
             "controller.listener.names": "CONTROLLER",
             "listeners": f"PLAINTEXT://127.0.0.1:{self.port},"
             f"CONTROLLER://127.0.0.1:{self.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.advertised_port or self.port}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": self.folder / "data",
             "auto.create.topics.enable": "false",

@@ -20,15 +20,19 @@ class Writer(threading.Thread):
     """Inserts, updates, deletes and changes keys of `items (id int primary key, seq text)`.
 
     `committed` are the marks of all that it has committed as an insert, update or changed key.
+    One that is `stubborn` connects again when the server is gone; it may have committed more then.
     """
 
-    def __init__(self, dsn: str, number: int, keys: int, pause_s: float) -> None:
+    def __init__(
+        self, dsn: str, number: int, keys: int, pause_s: float, *, stubborn: bool = False
+    ) -> None:
         super().__init__(name=f"storm-{number}", daemon=True)
         self._dsn = dsn
         self._number = number
         self._keys = keys
         self._pause_s = pause_s
         self._random = random.Random(number)
+        self._stubborn = stubborn
         self._stopped = threading.Event()
         self._seq = 0
         self.committed: list[str] = []
@@ -43,11 +47,19 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         try:
-            with psycopg.connect(self._dsn, autocommit=True) as connection:
-                while not self._stopped.wait(self._random.uniform(0, self._pause_s)):
-                    self._write(connection)
+            while not self._stopped.wait(0.1):
+                try:
+                    self._write_on()
+                except psycopg.OperationalError:
+                    if not self._stubborn:
+                        raise
         except BaseException as error:  # noqa: BLE001 - raised again by stop()
             self.error = error
+
+    def _write_on(self) -> None:
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            while not self._stopped.wait(self._random.uniform(0, self._pause_s)):
+                self._write(connection)
 
     def _write(self, connection: psycopg.Connection) -> None:
         marks: list[str] = []
@@ -90,9 +102,11 @@ class Writer(threading.Thread):
 
 
 @contextmanager
-def storm(dsn: str, *, writers: int, keys: int, pause_s: float) -> Generator[list[Writer]]:
+def storm(
+    dsn: str, *, writers: int, keys: int, pause_s: float, stubborn: bool = False
+) -> Generator[list[Writer]]:
     """So many writers until the end of the context."""
-    threads = [Writer(dsn, number, keys, pause_s) for number in range(writers)]
+    threads = [Writer(dsn, number, keys, pause_s, stubborn=stubborn) for number in range(writers)]
     for thread in threads:
         thread.start()
     try:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import signal
 
-from cdc import postgres_chunk
+from cdc import postgres_chunk, transaction_lane
 from cdc.mongo import MongoSource, capture_mongo
 from cdc.postgres import PostgresSource, capture_postgres
 from events.cluster import Cluster
@@ -36,6 +36,7 @@ async def run(arguments: argparse.Namespace) -> None:
             scope,
             tables=(f"{scope}.*",),
             heartbeat_s=0.5,
+            timeout_s=float(arguments.source_timeout_s),
             snapshot="initial",
         )
         await capture_postgres(postgres, cluster, stop=stop, on_ready=announce)
@@ -49,7 +50,11 @@ def main() -> None:
     for argument in ("bootstrap", "prefix", "name", "address", "scope"):
         parser.add_argument(argument, help="scope: database, or schema, slot and publication")
     parser.add_argument("--chunk-rows", type=int, help="load what is there in such chunks")
-    asyncio.run(run(parser.parse_args()))
+    parser.add_argument("--source-timeout-s", type=float, default=60)
+    parser.add_argument("--kafka-timeout-s", type=float, default=transaction_lane.TIMEOUT_S)
+    arguments = parser.parse_args()
+    transaction_lane.TIMEOUT_S = arguments.kafka_timeout_s
+    asyncio.run(run(arguments))
 
 
 if __name__ == "__main__":

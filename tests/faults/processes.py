@@ -47,6 +47,10 @@ class ServiceProcess:
                 process.kill()
                 process.wait()
 
+    def said(self) -> str:
+        """What its processes have logged."""
+        return self._log.read_text()
+
     def wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -8,12 +8,11 @@ import os
 import random
 import signal
 import subprocess
-import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -25,8 +24,9 @@ from events.topic import Topics
 from infra.embedded.kafka import EmbeddedKafka
 from router.definition import Definition, ListenerCode, definition_key
 from rowcast.kafka_access import write_record
-from tests.faults.load import LIMIT_S, Postgres, Writer, by_key
+from tests.faults.load import Postgres, Writer, by_key
 from tests.faults.processes import ServiceProcess, assert_verified, capture_process, read_all
+from tests.faults.servers import KillableServer, kept_running
 from tests.port_base import free_ports
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
@@ -34,62 +34,14 @@ pytestmark = [pytest.mark.faults, pytest.mark.integration]
 KILLS = 4
 
 
-class Broker:
-    """A Kafka of a test's own, which it may kill."""
+class Broker(KillableServer):
+    """A Kafka of a test's own."""
 
     def __init__(self, folder: Path) -> None:
         port, controller = free_ports(2)
-        self.server = EmbeddedKafka(folder / "kafka", port, controller, folder / "kafka.log")
-        self.server.prepare()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        spec = self.server.process()
-        with spec.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                spec.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        deadline = time.monotonic() + LIMIT_S
-        while not asyncio.run(self.server.answers()):
-            assert time.monotonic() < deadline, spec.log.read_text()[-2_000:]
-            time.sleep(0.05)
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-        if number == signal.SIGKILL:
-            self._process.wait()
-
-
-class KeptRunning(threading.Thread):
-    """Starts a service again whenever it ends, as the supervisor does; counts its ends."""
-
-    def __init__(self, service: ServiceProcess) -> None:
-        super().__init__(daemon=True)
-        self._service = service
-        self._stopped = threading.Event()
-        self.ready = threading.Event()
-        self.ends = 0
-
-    def run(self) -> None:
-        while not self._stopped.is_set():
-            with self._service.started() as process:
-                threading.Thread(target=self._await_ready, args=(process,), daemon=True).start()
-                while process.poll() is None:
-                    if self._stopped.wait(0.05):
-                        return
-            self.ready.clear()
-            self.ends += 1
-            self._stopped.wait(0.2)
-
-    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        if process.stdout.readline() == b"ready\n":
-            self.ready.set()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self.join(LIMIT_S)
+        kafka = EmbeddedKafka(folder / "kafka", port, controller, folder / "kafka.log")
+        super().__init__(kafka)
+        self.bootstrap = kafka.bootstrap
 
 
 @pytest.fixture
@@ -97,18 +49,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     made = Broker(tmp_path)
     made.start()
     yield made
-    made.signal(signal.SIGKILL)
-
-
-@contextmanager
-def kept_running(service: ServiceProcess) -> Generator[KeptRunning]:
-    kept = KeptRunning(service)
-    kept.start()
-    try:
-        assert kept.ready.wait(LIMIT_S)
-        yield kept
-    finally:
-        kept.stop()
+    made.close()
 
 
 def test_a_kafka_killed_under_load_loses_nothing_and_repeats_nothing(
@@ -119,7 +60,7 @@ def test_a_kafka_killed_under_load_loses_nothing_and_repeats_nothing(
     moments = random.Random(seed)
     database = Postgres(postgres_dsn)
     source = f"s{uuid.uuid4().hex[:12]}"
-    cluster = Cluster(broker.server.bootstrap, Topics(f"p{uuid.uuid4().hex[:12]}"), (source,))
+    cluster = Cluster(broker.bootstrap, Topics(f"p{uuid.uuid4().hex[:12]}"), (source,))
     topic = database.topic(source)
 
     async def prepare() -> None:
@@ -169,7 +110,7 @@ def test_a_kafka_that_hangs_does_not_make_the_source_give_up_on_us(
 ) -> None:
     database = Postgres(postgres_dsn)
     source = f"s{uuid.uuid4().hex[:12]}"
-    cluster = Cluster(broker.server.bootstrap, Topics(f"p{uuid.uuid4().hex[:12]}"), (source,))
+    cluster = Cluster(broker.bootstrap, Topics(f"p{uuid.uuid4().hex[:12]}"), (source,))
     topic = database.topic(source)
     database.prepare()
     with ExitStack() as stack:
