@@ -10,5 +10,6 @@ Errors, all of them a mistake in what was given:
     ├── InvalidNameError  a name that no topic or event type can be made of
     ├── PatternError      an event pattern that means nothing
     ├── EventFormatError  bytes on Kafka that are not an event
-    └── TokenError        a token that is not accepted
+    ├── TokenError        a token that is not accepted
+    └── RecurrenceError   a period, cron expression or time zone that means nothing
 """

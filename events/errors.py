@@ -19,3 +19,7 @@ class EventFormatError(EventsError):
 
 class TokenError(EventsError):
     """A token that is not accepted."""
+
+
+class RecurrenceError(EventsError):
+    """A period, cron expression or time zone that means nothing."""

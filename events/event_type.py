@@ -84,6 +84,11 @@ def check_custom_type(text: str) -> str:
     return text
 
 
+def schedule_type(name: str) -> str:
+    """The type of the events of what recurs under a name."""
+    return f"schedule.{encode_segment(name)}"
+
+
 @dataclass(frozen=True, slots=True)
 class EventPattern:
     """A parsed pattern. Equal text gives equal patterns."""

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from events.chain import Chain
 from events.json_codec import JsonObject, JsonValue
+from events.recurrence import Recurrence
 
 RunStatus = Literal["ok", "failed", "timeout", "killed"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -44,7 +45,8 @@ class Emission:
     """An event that a run asks to emit; `type` has been checked to be `custom.<name>`.
 
     At once unless `delay_s` (from the run's end) or `due_ms` (since 1970) says when; `name`, of an
-    event that is emitted later, lets it be replaced and cancelled.
+    event that is emitted later, lets it be replaced and cancelled. With `recurrence` it is emitted
+    again and again, as `schedule.<name>`.
     """
 
     type: str
@@ -53,11 +55,12 @@ class Emission:
     delay_s: float | None = None
     due_ms: int | None = None
     name: str | None = None
+    recurrence: Recurrence | None = None
 
     @property
     def is_delayed(self) -> bool:
         """Whether it is emitted later, or may have to be."""
-        return self.delay_s is not None or self.due_ms is not None
+        return any(one is not None for one in (self.delay_s, self.due_ms, self.recurrence))
 
 
 @dataclass(frozen=True, slots=True)

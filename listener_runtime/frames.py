@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from events.json_codec import JsonObject, JsonValue, encode
+from events.recurrence import Recurrence
 from listener_runtime.errors import FrameError
 
 LENGTH_BYTES: Final = 4
@@ -34,7 +35,9 @@ class Call(msgspec.Struct, frozen=True, tag_field="t", tag="call"):
 
 
 class Emit(msgspec.Struct, frozen=True, tag_field="t", tag="emit"):
-    """An event to emit if the run ends well, at once, after `delay_s` or at `due_ms`."""
+    """An event to emit if the run ends well, at once, after `delay_s`, at `due_ms` or again and
+    again.
+    """
 
     type: str
     data: Any = None
@@ -42,6 +45,7 @@ class Emit(msgspec.Struct, frozen=True, tag_field="t", tag="emit"):
     delay_s: float | None = None
     due_ms: int | None = None
     name: str | None = None
+    recurrence: Recurrence | None = None
     r: int = 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 from events.errors import EventsError
-from events.event_type import check_custom_type
+from events.event_type import check_custom_type, schedule_type
 from events.json_codec import JsonValue
 from events.run import Emission, LogLine, PushMessage, RunOutcome
 from listener_runtime.frames import Cancel, Done, Emit, Ending, Log, Push, checked_size
@@ -54,9 +54,9 @@ class RunRecord:
         if self._refusal is not None:
             return
         try:
-            check_custom_type(message.type)
+            event_type = _event_type(message)
         except EventsError as error:
-            self._refuse(f"g.emit: {error}")
+            self._refuse(f"{'g.schedule' if message.recurrence else 'g.emit'}: {error}")
             return
         data = self._effect("g.emit", message.data)
         key = message.key
@@ -65,12 +65,13 @@ class RunRecord:
             return
         name = message.name
         emission = Emission(
-            message.type,
+            event_type,
             data,
             key and self._redaction.text(key),
             message.delay_s,
             message.due_ms,
             name and self._redaction.text(name),
+            message.recurrence,
         )
         if not self._is_schedule(emission):
             return
@@ -214,3 +215,11 @@ class RunRecord:
 
     def _refuse(self, reason: str) -> None:
         self._refusal = self._refusal or reason
+
+
+def _event_type(message: Emit) -> str:
+    """The type of what is emitted; raises EventsError where it means nothing."""
+    if message.recurrence is None:
+        return check_custom_type(message.type)
+    message.recurrence.check()
+    return schedule_type(message.name or "")

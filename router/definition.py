@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from events.errors import EventsError
-from events.event_type import EventPattern, check_custom_type
+from events.event_type import EventPattern, check_custom_type, schedule_type
 from events.json_codec import encode
+from events.recurrence import CatchUp, Recurrence, parse_period_ms
 from router.errors import DefinitionError
 from router.module import MAX_MODULES, check_module_name
 from router.template import check_template
@@ -84,8 +85,20 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recursion: int = 0
     reuse: bool = False
     modules: tuple[str, ...] = ()
+    schedule: str | None = None
+    every: str | None = None
+    time_zone: str = "UTC"
+    catch_up: CatchUp = "last"
     version: int = 0
     since_ms: int = 0
+
+    @property
+    def recurrence(self) -> Recurrence | None:
+        """When it runs by the clock; None where it does not. Raises RecurrenceError."""
+        if self.schedule is None and self.every is None:
+            return None
+        every_ms = None if self.every is None else parse_period_ms(self.every)
+        return Recurrence(every_ms, self.schedule, self.time_zone, self.catch_up).check()
 
     def encode(self) -> bytes:
         """The record's value."""
@@ -120,12 +133,26 @@ def convert_definition(table: dict[str, object], place: str) -> Definition:
     for key in KEPT_FIELDS:
         if key in table:
             raise DefinitionError(f"{place}: found {key!r}, which Rowcast keeps itself; remove it")
+    if "schedule" in table or "every" in table:
+        _run_by_the_clock(table, place)
     try:
         return check_definition(msgspec.convert(table, Definition))
     except msgspec.ValidationError as error:
         raise DefinitionError(f"{place}: {explain(str(error))}") from error
     except DefinitionError as error:
         raise DefinitionError(f"{place}: {error}") from error
+
+
+def _run_by_the_clock(table: dict[str, object], place: str) -> None:
+    found = [key for key in ("on", "schedule", "every") if key in table]
+    if len(found) > 1:
+        raise DefinitionError(
+            f"{place}: found {' and '.join(f'`{key}`' for key in found)}, expected one of them: "
+            "`on` for events, `schedule` (a cron expression) or `every` (a period) for the clock"
+        )
+    name = table.get("name")
+    if isinstance(name, str) and name:
+        table["on"] = schedule_type(name)
 
 
 def check_definition(definition: Definition) -> Definition:
@@ -139,6 +166,7 @@ def check_definition(definition: Definition) -> Definition:
         EventPattern.parse(definition.on)
         if isinstance(definition.action, Emit):
             check_custom_type(definition.action.type)
+        _check_clock(definition)
     except EventsError as error:
         raise DefinitionError(str(error)) from error
     if definition.where is not None:
@@ -167,6 +195,21 @@ def check_definition(definition: Definition) -> Definition:
     _check_range("retry.max_s", definition.retry.max_s, 0, 86_400)
     _check_range("recursion", definition.recursion, 0, 1_000)
     return definition
+
+
+def _check_clock(definition: Definition) -> None:
+    """Raises RecurrenceError for what recurs at no time."""
+    if definition.recurrence is not None:
+        own = schedule_type(definition.name)
+        if definition.on != own:
+            raise DefinitionError(
+                f"found on = {definition.on!r} in a definition that runs by the clock, expected "
+                f"{own!r}"
+            )
+    elif definition.time_zone != "UTC" or definition.catch_up != "last":
+        raise DefinitionError(
+            "found `time_zone` or `catch_up`, expected a `schedule` or `every` that they are for"
+        )
 
 
 def explain(message: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from aiokafka import ConsumerRecord
 
 from events.cluster import Cluster
+from router.clockwork import by_the_clock
 from router.compacted_topic import CompactedTopic
 from router.definition import Definition, decode_definition
 from router.errors import DefinitionError
@@ -26,6 +27,7 @@ class DefinitionFeed:
     def __init__(self, cluster: Cluster, on_change: Callable[[ListenerIndex], None]) -> None:
         self._on_change = on_change
         self._definitions: dict[bytes, Definition] = {}
+        self._by_the_clock: Mapping[str, Definition] = {}
         self._modules: dict[str, Module] = {}
         self._module_names: dict[bytes, str] = {}
         self._topic = CompactedTopic(
@@ -36,6 +38,11 @@ class DefinitionFeed:
     def modules(self) -> Mapping[str, Module]:
         """The modules as they are now, by name."""
         return self._modules
+
+    @property
+    def by_the_clock(self) -> Mapping[str, Definition]:
+        """Definitions that run by the clock; another object whenever definitions change."""
+        return self._by_the_clock
 
     async def start(self) -> None:
         """Read all definitions there are."""
@@ -84,4 +91,5 @@ class DefinitionFeed:
     def _publish(self) -> None:
         enabled = sum(definition.enabled for definition in self._definitions.values())
         _log.info("%d listeners, %d enabled", len(self._definitions), enabled)
+        self._by_the_clock = by_the_clock(self._definitions.values())
         self._on_change(ListenerIndex(list(self._definitions.values())))

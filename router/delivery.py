@@ -17,7 +17,7 @@ from events.event import Event, OutgoingEvent, make_event
 from events.event_id import emitted_id, run_id
 from events.json_codec import JsonObject, JsonValue, encode
 from events.names import encode_segment
-from events.run import RunOutcome, StateWrite
+from events.run import Emission, RunOutcome, StateWrite
 from events.topic import Topics
 from router.definition import Definition
 from router.schedule import Cancellation, ScheduledEvent
@@ -227,7 +227,7 @@ def _scheduled(
         ScheduledEvent(
             id=emitted_id(event.id, definition.name, step),
             type=one.type,
-            due_ms=one.due_ms if one.due_ms is not None else _after(ended_ms, one.delay_s),
+            due_ms=_due_ms(one, ended_ms),
             tenant=definition.tenant,
             cause=event.id,
             listener=definition.name,
@@ -237,14 +237,21 @@ def _scheduled(
             key=one.key,
             name=one.name,
             traceparent=span(event.traceparent),
+            recurrence=one.recurrence,
         )
         for step, one in enumerate(outcome.emissions, 1)
         if one.is_delayed
     ]
 
 
-def _after(ended_ms: float, delay_s: float | None) -> int:
-    return math.ceil(ended_ms + (delay_s or 0.0) * 1_000)
+def _due_ms(emission: Emission, ended_ms: float) -> int:
+    if emission.due_ms is not None:
+        return emission.due_ms
+    after_ms = math.ceil(ended_ms + (emission.delay_s or 0.0) * 1_000)
+    if emission.recurrence is None:
+        return after_ms
+    # One that is checked is due some time.
+    return emission.recurrence.next_ms(after_ms) or after_ms
 
 
 def _cancellation(delivery: Delivery, name: str) -> Cancellation | ScheduledEvent:

@@ -50,7 +50,7 @@ class Router:
         self._carrier = Carrier(cluster, sandbox, self._state, lambda: self._feed.modules)
         self._feed = DefinitionFeed(cluster, self._use_index)
         self._commit = GroupCommit(cluster, instance, self._held, self._room.set, self._state)
-        self._scheduler = Scheduler(cluster, instance)
+        self._scheduler = Scheduler(cluster, instance, lambda: self._feed.by_the_clock)
         self._source = EventSource(cluster, instance, self._commit.drained, self._begin_anew)
 
     async def run(self, stop: asyncio.Event, on_ready: Callable[[], None]) -> None:

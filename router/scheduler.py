@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from events.cluster import Cluster
 from events.json_codec import encode
+from router.clockwork import settle_definitions
+from router.definition import Definition
 from router.errors import RoutingStoppedError, ScheduleError
-from router.schedule import Timetable
+from router.schedule import Due, Timetable
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +34,17 @@ _MAX_REQUEST_BYTES = 16 * 1024 * 1024
 class Scheduler:
     """The scheduler of one router."""
 
-    def __init__(self, cluster: Cluster, instance: str) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        instance: str,
+        definitions: Callable[[], Mapping[str, Definition]],
+    ) -> None:
         self._cluster = cluster
         self._client_id = f"{cluster.topics.prefix}-scheduler-{instance}"
         self._partition = TopicPartition(cluster.topics.schedules, 0)
         self._sign = TopicPartition(cluster.topics.events, 0)
+        self._definitions = definitions
         self._ours = asyncio.Event()
 
     def follow_assignment(self, held: Container[TopicPartition]) -> None:
@@ -85,8 +93,18 @@ class Scheduler:
             while await consumer.position(self._partition) <= mark:
                 await _read(consumer, table, _LOOK_EVERY_MS)
             _log.info("%d schedules", len(table))
+            settled: Mapping[str, Definition] | None = None
             while self._ours.is_set():
-                await self._emit_due(producer, table)
+                wanted = self._definitions()
+                if settled is not wanted:
+                    # By all that we wrote: what is being written anew is not pending meanwhile.
+                    while await consumer.position(self._partition) <= mark:
+                        await _read(consumer, table, _LOOK_EVERY_MS)
+                    due = settle_definitions(table, wanted, _now_ms())
+                    settled = wanted
+                else:
+                    due = table.take_due(_now_ms(), _GROUP_EVENTS)
+                mark = max(mark, await self._write(producer, due))
                 await _read(consumer, table, _wait_ms(table))
         finally:
             await consumer.stop()
@@ -99,26 +117,28 @@ class Scheduler:
         await producer.commit_transaction()
         return written.offset
 
-    async def _emit_due(self, producer: AIOKafkaProducer, table: Timetable) -> None:
+    async def _write(self, producer: AIOKafkaProducer, due: Due) -> int:
+        """Write in one transaction; returns the offset of the last record among the schedules."""
+        if not due.removed and not due.written:
+            return -1
         now_ms = _now_ms()
-        due = table.take_due(now_ms, _GROUP_EVENTS)
-        if not due.removed:
-            return
+        records: list[tuple[bytes, bytes | None]] = [(key, None) for key in due.removed]
+        records += [(one.record_key, one.encode()) for one in due.written]
         await producer.begin_transaction()
         written = [
-            await producer.send(self._partition.topic, None, key, partition=0)
-            for key in due.removed
+            await producer.send(self._partition.topic, value, key, partition=0)
+            for key, value in records
         ]
-        for scheduled in due.events:
-            event = scheduled.emitted(now_ms)
-            written.append(
-                await producer.send(
-                    self._sign.topic, event.value, event.key, headers=list(event.headers)
-                )
+        emitted = [
+            await producer.send(
+                self._sign.topic, event.value, event.key, headers=list(event.headers)
             )
-        for one in written:
-            await one
+            for event in (scheduled.emitted(now_ms) for scheduled in due.events)
+        ]
+        await asyncio.gather(*emitted)
+        last = [await one for one in written][-1].offset
         await producer.commit_transaction()
+        return last
 
 
 async def _read(consumer: AIOKafkaConsumer, table: Timetable, timeout_ms: int) -> None:

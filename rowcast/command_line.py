@@ -25,6 +25,7 @@ from rowcast.doctor import examine
 from rowcast.emission import emit_event
 from rowcast.errors import NotRunningError, RowcastError
 from rowcast.installation import DEFAULT_FOLDER, open_installation
+from rowcast.schedules import schedules_text
 from rowcast.slot_status import read_slots
 from rowcast.snapshot_command import ask_for_snapshot, read_snapshots
 from rowcast.status import read_status, with_truth
@@ -297,6 +298,14 @@ def runs(
         inspection.runs_text(installation, listener, run_status, count=count, as_json=as_json)
     )
     click.echo(text)
+
+
+@main.command()
+@_folder_option
+@click.option("--json", "as_json", is_flag=True, help="Whole records, a line each.")
+def schedules(folder: Path, as_json: bool) -> None:
+    """Show what waits to be emitted, once or again and again."""
+    click.echo(_run(schedules_text(open_installation(folder), as_json=as_json)))
 
 
 @main.command()

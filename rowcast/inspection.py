@@ -173,7 +173,9 @@ def _key_text(key: bytes | None) -> str | None:
 def _what(definition: Definition | Module) -> str:
     if isinstance(definition, Module):
         return "module"
-    return f"{'' if definition.enabled else 'off '}{definition.on}"
+    recurrence = definition.recurrence
+    when = definition.on if recurrence is None else f"{definition.on}  {recurrence}"
+    return f"{'' if definition.enabled else 'off '}{when}"
 
 
 def _definition_text(definition: JsonObject) -> str:

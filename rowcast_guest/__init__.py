@@ -249,6 +249,31 @@ class Schedule(Protocol):
         """Emit after a time: seconds, or text such as "5m" and "1h30m"."""
         ...
 
+    def every(
+        self,
+        period: timedelta | str | float,
+        name: str,
+        data: Json = None,
+        *,
+        key: Json = None,
+        catch_up: Literal["last", "all", "none"] = "last",
+    ) -> Awaitable[None]:
+        """Emit `schedule.<name>` again and again: each so many seconds, or text such as "5m"."""
+        ...
+
+    def cron(
+        self,
+        expression: str,
+        name: str,
+        data: Json = None,
+        *,
+        key: Json = None,
+        time_zone: str = "UTC",
+        catch_up: Literal["last", "all", "none"] = "last",
+    ) -> Awaitable[None]:
+        """Emit `schedule.<name>` when a cron expression is due, minute to weekday."""
+        ...
+
     def cancel(self, name: str) -> Awaitable[None]:
         """Emit no more what waits under a name."""
         ...

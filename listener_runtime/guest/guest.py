@@ -106,6 +106,27 @@ class Schedule:
         """Emit after a time: seconds, or text such as "5m" and "1h30m"."""
         return self._g._emit(type, data, key, {"delay_s": _seconds(delay), **_named(name)})
 
+    def every(self, period, name, data=None, *, key=None, catch_up="last"):
+        """Emit `schedule.<name>` again and again: each so many seconds, or text such as "5m"."""
+        return self._recur(name, data, key, {"every_ms": round(_seconds(period) * 1_000)}, catch_up)
+
+    def cron(self, expression, name, data=None, *, key=None, time_zone="UTC", catch_up="last"):
+        """Emit `schedule.<name>` when a cron expression is due: minute, hour, day, month, weekday."""
+        when = {"cron": str(expression), "time_zone": str(time_zone)}
+        return self._recur(name, data, key, when, catch_up)
+
+    def _recur(self, name, data, key, recurrence, catch_up):
+        if name is None or catch_up not in ("last", "all", "none"):
+            raise HostError(
+                f"g.schedule: found name = {name!r} and catch_up = {catch_up!r}, expected a text, "
+                "and \"last\", \"all\" or \"none\""
+            )
+        message = {"t": "emit", "type": "schedule", "data": data, **_named(name)}
+        message["key"] = None if key is None else str(key)
+        message["recurrence"] = {**recurrence, "catch_up": catch_up}
+        _runner.tell(message, "g.schedule")
+        return _SENT
+
     def cancel(self, name):
         """Emit no more what waits under a name; nothing happens where nothing does."""
         _runner.tell({"t": "cancel", **_named(str(name))}, "g.schedule.cancel")

@@ -52,3 +52,41 @@ def test_events_emitted_later_outlive_a_killed_router_and_run_their_listener_onc
     assert all(run["status"] == "ok" for run in runs)
     results = sorted(str(run["result"]) for run in runs)
     assert results == [f"[{number}, ['plans']]" for number in (1, 3, 5, 6)]
+
+
+def test_a_listener_runs_by_the_clock_and_another_asks_for_more_of_it(
+    live: LiveInstallation,
+) -> None:
+    live.apply(
+        "clock.work",
+        """
+        # /// rowcast
+        # schedule = "* * * * * *"
+        # time_zone = "Europe/Berlin"
+        # ///
+        async def main(event, g):
+            await g.schedule.every("1s", "again", {"n": 1})
+            return event["data"]["due_ms"] % 1000
+        """,
+    )
+    live.apply(
+        "again",
+        """
+        # /// rowcast
+        # on = "schedule.again"
+        # ///
+        async def main(event, g):
+            await g.schedule.cancel("again")
+            return event["data"]["data"]
+        """,
+    )
+    runs = live.wait_for_runs("clock.work", 2)
+    again = live.wait_for_runs("again")
+    said = live.command("schedules").stdout
+    shown = live.command("get").stdout
+    for name in ("clock.work", "again"):
+        live.command("delete", name)
+    assert [run["result"] for run in runs[:2]] == [0, 0]
+    assert again[0]["result"] == {"n": 1}
+    assert "* * * * * * (Europe/Berlin), asked for by clock.work" in said
+    assert "schedule.clock-x2Ework  * * * * * * (Europe/Berlin)" in shown

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from events.chain import Chain
 from events.event import decode_event
+from events.recurrence import Recurrence
 from router.errors import ScheduleError
 from router.schedule import Cancellation, ScheduledEvent, Timetable, decode_schedule
 
@@ -206,3 +207,55 @@ def test_times_of_what_was_replaced_do_not_pile_up() -> None:
         table.take_due(0, 1)
         assert table.next_ms == number
     assert len(table) == 1
+
+
+def recurring(
+    id_: str, due_ms: int = 10, asked_at: int | None = None, every_ms: int = 1_000
+) -> Record:
+    event = ScheduledEvent(
+        id=id_,
+        type="schedule.n",
+        due_ms=due_ms,
+        tenant="t",
+        cause="c",
+        listener="l",
+        root="r",
+        path=("l",),
+        name="n",
+        recurrence=Recurrence(every_ms),
+        asked_at=asked_at,
+    )
+    return event.record_key, event.encode()
+
+
+def test_what_recurs_goes_on_once_its_record_is_written_anew() -> None:
+    table = table_of([recurring("a")])
+    first = table.take_due(10, 9)
+    assert [(event.id, event.due_ms) for event in first.events] == [("a", 10)]
+    assert first.removed == []
+    (again,) = first.written
+    assert (again.due_ms, again.asked_at) == (1_010, 0)
+    assert table.take_due(FOREVER_MS, 9).events == []
+    table.take(1, again.record_key, again.encode())
+    assert [event.due_ms for event in table.take_due(1_500, 9).events] == [1_010]
+
+
+def test_what_was_written_anew_holds_not_against_what_ended_it_meanwhile() -> None:
+    newer = recurring("new", due_ms=50, every_ms=2_000)
+    for ending, left in ((cancelled("n"), []), (newer, ["new"])):
+        table = table_of([recurring("old"), ending, recurring("old", 1_010, asked_at=0)])
+        assert [event.id for event in table] == left
+        assert set(table.take_due(0, 9).removed) >= {recurring("old")[0]}
+
+
+def test_asking_again_for_just_the_same_changes_nothing() -> None:
+    table = table_of([recurring("a"), recurring("b", due_ms=500)])
+    assert [event.id for event in table] == ["a"]
+    assert table.take_due(0, 9).removed == [recurring("b")[0]]
+
+
+def test_a_record_that_recurs_at_no_time_is_none() -> None:
+    value = recurring("a", every_ms=0)[1]
+    assert value is not None
+    with pytest.raises(ScheduleError, match="a second to 366 days"):
+        decode_schedule(value)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from events.event import Event
 from events.json_codec import decode_object
+from events.recurrence import Recurrence
 from events.run import Emission, RunOutcome, RunRequest
 from router.router import Router
-from tests.router.router_bench import Bench, Functions
+from tests.router.router_bench import Bench, Functions, does_nothing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -149,3 +151,54 @@ async def test_what_was_emitted_behind_somebodys_open_transaction_is_not_emitted
             assert await late(bench, 3) == ["b", "a", "c"]
     finally:
         await other.stop()
+
+
+async def test_what_runs_by_the_clock_runs_once_each_second_whoever_schedules(
+    bench: Bench,
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    clock = {"every": "1s", "catch_up": "all", "version": 1, "since_ms": now_ms}
+    await bench.define("tick", "schedule.tick", **clock)
+    async with bench.routing(Functions(tick=does_nothing), "0"):
+        async with bench.routing(Functions(tick=does_nothing), "1"):
+            await bench.runs(2, listener="tick")
+        await bench.runs(4, listener="tick")
+    async with bench.routing(Functions(tick=does_nothing)):
+        found = await bench.events(lambda event: event.type == "schedule.tick", 6)
+    due = [data["due_ms"] for event in found if isinstance(data := event.body["data"], dict)]
+    assert due == [now_ms + 1_000 * number for number in range(1, 7)]
+
+
+async def test_a_definition_that_is_gone_is_due_no_more(bench: Bench) -> None:
+    await bench.define("tick", "schedule.tick", every="1s")
+    async with bench.routing(Functions(tick=does_nothing)):
+        await bench.runs(1, listener="tick")
+        await bench.delete("tick")
+        schedules = await bench.values(bench.topics.schedules, lambda record: not record, 1)
+    assert schedules == [{}]
+
+
+async def test_what_a_run_asks_for_again_and_again_goes_on_until_it_is_cancelled(
+    bench: Bench,
+) -> None:
+    async def asks(request: RunRequest) -> RunOutcome:
+        recurrence = Recurrence(1_000)
+        again = Emission("schedule.poll", {"n": 1}, name="poll", recurrence=recurrence)
+        data = decode_object(request.event)["data"]
+        cancel = data == "cancel"
+        return RunOutcome(
+            "ok", 1.0, emissions=() if cancel else (again,), cancelled=("poll",) if cancel else ()
+        )
+
+    await bench.define("asks", "custom.x")
+    async with bench.routing(Functions(asks=asks)):
+        await bench.emit("custom.x", "begin", "k")
+        await bench.events(lambda event: event.type == "schedule.poll", 2)
+        await bench.emit("custom.x", "cancel", "k")
+        await bench.runs(2, listener="asks")
+        # Emptied by the scheduler, the cancellation's own record last.
+        await bench.values(bench.topics.schedules, lambda record: not record, 2)
+    found = await bench.events(lambda event: event.type == "schedule.poll", 2)
+    assert [event.chain and event.chain.path for event in found] == [("asks",)] * 2
+    data = [event.body["data"] for event in found]
+    assert all(isinstance(one, dict) and one["data"] == {"n": 1} for one in data)
