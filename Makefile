@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check format clean fuzz-api bench-sandbox bench-capture bench-latency
+.PHONY: install up test check format clean fuzz-api bench-sandbox bench-capture bench-latency bench-memory
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -70,6 +70,9 @@ bench-sandbox: install
 
 bench-capture: install $(STAMPS)/debezium
 	@PYTHONPATH=. $(BIN)/python bench/capture.py
+
+bench-memory: install
+	@PYTHONPATH=. $(BIN)/python bench/memory.py
 
 bench-latency: install $(STAMPS)/debezium
 	@PYTHONPATH=. $(BIN)/python bench/latency.py

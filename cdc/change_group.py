@@ -7,6 +7,7 @@ decides partitions and batches.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 Record: TypeAlias = "tuple[bytes | None, bytes | None, list[tuple[str, bytes]], int]"
@@ -19,6 +20,26 @@ _NO_HEADERS: list[tuple[str, bytes]] = []
 
 RECORD_OVERHEAD_BYTES = 100
 """Room for a record's lengths, offset and timestamp deltas and its share of the batch header."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """From when on a group is full.
+
+    A group that has come so far is published; one inside a transaction that began in it is
+    filled on, up to twice as far. So a transaction up to the limits is always whole in one group.
+    """
+
+    records: int = 20_000
+    size_bytes: int = 8 << 20
+
+    def room(self, group: ChangeGroup, *, in_transaction: bool) -> tuple[int, int]:
+        """How many more records and bytes a group takes, 0 or less where it is full."""
+        factor = 2 if in_transaction else 1
+        return (
+            factor * self.records - group.record_count,
+            factor * self.size_bytes - group.size_bytes,
+        )
 
 
 class ChangeGroup:

@@ -19,7 +19,7 @@ from dataclasses import replace
 import psycopg
 from psycopg import errors
 
-from cdc.change_group import ChangeGroup
+from cdc.change_group import ChangeGroup, GroupLimits
 from cdc.errors import CaptureConfigError, SourceLostError
 from cdc.message_encoder import MessageEncoder
 from cdc.postgres_catalogue import PostgresCatalogue
@@ -109,6 +109,7 @@ async def capture_postgres(
                 schemas,
                 messages,
                 tombstones=source.tombstones,
+                limits=GroupLimits(source.group_records, source.group_mb << 20),
             )
             snapshots = PostgresSnapshots(
                 source, cluster, identity.database, topic, queue, assembly, stream.wake

@@ -36,6 +36,8 @@ class PostgresSource:
     and DELETE on them would otherwise fail in the application as soon as they are published.
     `wal_budget_mb`: how much log the slot may keep before somebody is told, 0 for half of the
     server's own limit, or 2,048 where it has none.
+    A Kafka transaction is full from `group_records` or `group_mb` on; a transaction up to them is
+    always whole in one.
     `format` is that of changes on Kafka; `tombstones`: a null follows each delete of a key.
     server's own limit, or 2,048 where it has none. `timeout_s`: a connection on which the server
     says nothing for so long is given up.
@@ -51,6 +53,8 @@ class PostgresSource:
     keyless_full: bool = True
     snapshot: Literal["initial", "never"] = "never"
     wal_budget_mb: int = 0
+    group_records: int = 20_000
+    group_mb: int = 8
     format: Literal["json", "connect-json"] = "json"
     tombstones: bool = False
     timeout_s: float = 60.0

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cdc.change_encoder import ChangeEncoder
-from cdc.change_group import ChangeGroup, headers_size_bytes
+from cdc.change_group import ChangeGroup, GroupLimits, headers_size_bytes
 from cdc.compiled_rows import FRAME, CopyAddresses, row_path
 from cdc.errors import SourceFormatError
 from cdc.message_encoder import MessageEncoder, MessagePlace
@@ -48,10 +48,6 @@ _log = logging.getLogger(__name__)
 CHAIN_PREFIX = "rowcast.chain"
 """Prefix of the logical message that carries a chain for what follows in its transaction."""
 
-GROUP_RECORDS = 20_000
-GROUP_BYTES = 8 * 1024 * 1024
-_CUT_FACTOR = 2
-
 
 class TransactionAssembly:
     """What was read and not yet taken, for one source from one progress on.
@@ -70,9 +66,11 @@ class TransactionAssembly:
         *,
         compiled: bool = True,
         tombstones: bool = False,
+        limits: GroupLimits | None = None,
     ) -> None:
         self._rows = row_path.RowPath() if row_path is not None and compiled else None
         self._tombstones = tombstones
+        self._limits = limits or GroupLimits()
         self._source = source
         self._schemas = schemas
         self._messages = messages
@@ -108,11 +106,7 @@ class TransactionAssembly:
     @property
     def is_full(self) -> bool:
         """Whether the group should be taken before more is fed."""
-        factor = 1 if self._transaction is None else _CUT_FACTOR
-        return (
-            self._group.record_count >= factor * GROUP_RECORDS
-            or self._group.size_bytes >= factor * GROUP_BYTES
-        )
+        return min(self._room()) <= 0
 
     @property
     def progress(self) -> PostgresProgress:
@@ -211,14 +205,7 @@ class TransactionAssembly:
         if rows is None:
             raise RuntimeError("rows do not go the compiled way here")
         rows.ordinal = self._ordinal
-        group = self._group
-        factor = 1 if self._transaction is None else _CUT_FACTOR
-        status = rows.drain(
-            *copy,
-            frames_max,
-            factor * GROUP_RECORDS - group.record_count,
-            factor * GROUP_BYTES - group.size_bytes,
-        )
+        status = rows.drain(*copy, frames_max, *self._room())
         self._settle(rows)
         return status, rows.frame if status == FRAME else b""
 
@@ -463,6 +450,9 @@ class TransactionAssembly:
             self._group.add(
                 self._schemas.topic, event.key, event.value, self._headers, timestamp_ms
             )
+
+    def _room(self) -> tuple[int, int]:
+        return self._limits.room(self._group, in_transaction=self._transaction is not None)
 
     def _open_transaction(self) -> TransactionBytes:
         if self._transaction is None:

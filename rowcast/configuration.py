@@ -37,6 +37,8 @@ _Rows: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _BodyMb: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
 _StatementTimeout: TypeAlias = Annotated[float, msgspec.Meta(ge=0.01, le=3_600)]
 _Connections: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+_GroupRecords: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+_GroupMb: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
 _Processes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
 
 
@@ -90,6 +92,8 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pre_images: bool = True
     snapshot: Literal["initial", "never"] = "initial"
     wal_budget_mb: _WalBudgetMb = 0
+    group_records: _GroupRecords = 20_000
+    group_mb: _GroupMb = 8
     format: Literal["json", "connect-json"] = "json"
     tombstones: bool = False
 

@@ -231,6 +231,8 @@ class Installation:
             keyless_full=settings.keyless_full,
             snapshot=settings.snapshot,
             wal_budget_mb=settings.wal_budget_mb,
+            group_records=settings.group_records,
+            group_mb=settings.group_mb,
             format=settings.format,
             tombstones=settings.tombstones,
         )

@@ -14,7 +14,9 @@ from psycopg.conninfo import make_conninfo
 from cdc.change_group import ChangeGroup
 from cdc.errors import CaptureConfigError, CaptureGapError, FencedError
 from cdc.postgres import capture_postgres
+from cdc.progress import PostgresProgress
 from cdc.publisher import Publisher
+from cdc.transaction_assembly import TransactionAssembly
 from events.lsn import Lsn
 from tests.cdc.postgres_place import Place, capturing
 
@@ -175,7 +177,7 @@ async def test_a_restart_publishes_nothing_twice_and_leaves_nothing_out(place: P
 async def test_a_transaction_larger_than_a_group_is_cut_and_gone_on_with(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cdc.transaction_assembly.GROUP_RECORDS", 50)
+    source = replace(place.source, group_records=50)
     await place.run("create table orders (id int primary key)")
     published: list[int] = []
 
@@ -190,7 +192,7 @@ async def test_a_transaction_larger_than_a_group_is_cut_and_gone_on_with(
     publish = Publisher.publish
 
     async def capture_until_broken() -> None:
-        async with capturing(place) as task:
+        async with capturing(place, source) as task:
             await place.run("insert into orders select generate_series(1, 1000)")
             await task
 
@@ -205,6 +207,40 @@ async def test_a_transaction_larger_than_a_group_is_cut_and_gone_on_with(
         found = await place.until("orders", 1_000)
     assert [body["after"]["id"] for body in found] == list(range(1, 1_001))
     assert [body["transaction"]["total_order"] for body in found] == list(range(1, 1_001))
+
+
+async def test_while_kafka_stands_still_no_more_than_the_groups_on_their_way_is_held(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = replace(place.source, group_records=500)
+    await place.run("create table orders (id int primary key)")
+    back, handed_over = asyncio.Event(), list[ChangeGroup]()
+    assemblies: list[TransactionAssembly] = []
+
+    async def stand_still(self: Publisher, group: ChangeGroup, progress: bytes) -> None:
+        if group:
+            handed_over.append(group)
+            await back.wait()
+        await publish(self, group, progress)
+
+    def take(self: TransactionAssembly) -> tuple[ChangeGroup, PostgresProgress]:
+        assemblies.append(self)
+        return taken(self)
+
+    publish, taken = Publisher.publish, TransactionAssembly.take
+    monkeypatch.setattr(Publisher, "publish", stand_still)
+    monkeypatch.setattr(TransactionAssembly, "take", take)
+    async with capturing(place, source):
+        await place.run("insert into orders select generate_series(1, 20000)")
+        async with asyncio.timeout(30):
+            while not assemblies or not assemblies[-1].is_full or len(handed_over) < 2:
+                await asyncio.sleep(0.02)
+        # The server waits: what comes next stays in its log.
+        assert all(group.record_count <= 1_000 for group in handed_over)
+        assert len(handed_over) == 2
+        back.set()
+        found = await place.until("orders", 20_000)
+    assert [body["after"]["id"] for body in found] == list(range(1, 20_001))
 
 
 async def test_a_second_capture_takes_over_and_the_first_ends_as_fenced(place: Place) -> None:

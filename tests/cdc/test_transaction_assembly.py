@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.change_group import ChangeGroup
+from cdc.change_group import ChangeGroup, GroupLimits
 from cdc.errors import SourceFormatError
 from cdc.message_encoder import MessageEncoder
 from cdc.pgoutput import POSTGRES_EPOCH_US, Column, Relation
@@ -30,10 +30,17 @@ START = PostgresProgress("1", 1, Lsn(100), Lsn(100))
 
 
 def assembly_at(
-    progress: PostgresProgress = START, *, tombstones: bool = False
+    progress: PostgresProgress = START,
+    *,
+    tombstones: bool = False,
+    limits: GroupLimits | None = None,
 ) -> TransactionAssembly:
     assembly = TransactionAssembly(
-        "shop", progress, messages=MessageEncoder("shop", "db"), tombstones=tombstones
+        "shop",
+        progress,
+        messages=MessageEncoder("shop", "db"),
+        tombstones=tombstones,
+        limits=limits,
     )
     encoders = [encoder_for(column.type_oid) for column in RELATION.columns]
     assembly.define(RowEncoder("shop", "db", RELATION, ["id"], encoders))
@@ -188,6 +195,32 @@ def test_a_message_of_no_transaction_inside_of_one_is_refused() -> None:
     assembly.feed(begin(200))
     with pytest.raises(SourceFormatError, match="inside of one"):
         assembly.feed(said(150))
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=20))
+def test_a_transaction_up_to_the_limits_is_whole_in_one_group(sizes: list[int]) -> None:
+    assembly = assembly_at(limits=GroupLimits(10, 1 << 20))
+    groups: list[list[str]] = []
+    position = START.end.value
+
+    def feed(message: bytes) -> None:
+        while assembly.is_full:
+            group, _ = assembly.take()
+            groups.append([body["transaction"]["id"] for body in bodies(group)])
+        assembly.feed(message)
+
+    for size in sizes:
+        feed(begin(position))
+        for number in range(size):
+            feed(insert(number))
+        feed(commit(position, position := position + 20))
+    groups.append([body["transaction"]["id"] for body in bodies(assembly.take()[0])])
+    assert sum(map(len, groups)) == sum(sizes)
+    assert max(map(len, groups)) <= 20
+    for number, size in enumerate(sizes):
+        identity = f"739:{START.end.value + 20 * number}"
+        holding = [group for group in groups if identity in group]
+        assert len(holding) == 1 or size > 10
 
 
 def test_heartbeats_between_do_not_lose_the_ordinal() -> None:
