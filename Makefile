@@ -21,10 +21,11 @@ $(STAMPS)/python: requirements.lock pyproject.toml hatch_build.py $(wildcard cdc
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(STAMPS)/kafka: infra/embedded/kafka/pom.xml | $(STAMPS)
-	@$(SAY) '[2/4] Kafka 4.3.1 with Maven into build/kafka (43 MB)'
+$(STAMPS)/kafka: infra/embedded/kafka/pom.xml infra/embedded/kafka_archive.py | $(STAMPS)/python
+	@$(SAY) '[2/4] Kafka 4.3.1 with Maven into build/kafka (90 MB)'
 	@rm -rf build/kafka && mkdir -p build/kafka
 	@mvn --batch-mode --quiet --file infra/embedded/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/kafka
+	@$(BIN)/python -m infra.embedded.kafka_archive build/kafka
 	@touch $@
 
 $(STAMPS)/pyodide: infra/embedded/pyodide/package.json infra/embedded/pyodide/package-lock.json | $(STAMPS)

@@ -85,7 +85,8 @@ def servers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kafka_bootstrap(servers_folder: Path) -> Iterator[str]:
     port, controller_port = free_ports(2)
     kafka = EmbeddedKafka(
-        servers_folder / "kafka", port, controller_port, servers_folder / "kafka.log"
+        *(servers_folder / "kafka", port, controller_port, servers_folder / "kafka.log"),
+        short_lived=True,
     )
     with running(kafka):
         yield kafka.bootstrap

@@ -33,11 +33,17 @@ rootLogger.appenderRef.out.ref = out
 """
 
 
+def class_archive(jars: Path) -> Path:
+    """Where Kafka's classes are kept as Java has them in memory (`kafka_archive.py`)."""
+    return jars / "classes.jsa"
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddedKafka:
     """One broker; `folder` holds its log, settings and messages.
 
     `advertised_port` is where it tells clients to connect, where that is not its own port.
+    `short_lived` saves Java the work of compiling well what will not run for long.
     """
 
     folder: Path
@@ -47,6 +53,7 @@ class EmbeddedKafka:
     heap_mb: int = 512
     advertised_port: int = 0
     name: str = "kafka"
+    short_lived: bool = False
 
     @property
     def bootstrap(self) -> str:
@@ -67,7 +74,7 @@ class EmbeddedKafka:
         if (self.folder / "data" / "meta.properties").exists():
             return
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = (*self._java(), "kafka.tools.StorageTool", "format")
+        command = (*self._java(short_lived=True), "kafka.tools.StorageTool", "format")
         done = subprocess.run(
             # One word each: an id that begins with a dash would be taken for an option.
             (*command, f"--cluster-id={cluster_id}", f"--config={settings}"),
@@ -83,7 +90,11 @@ class EmbeddedKafka:
 
     def process(self) -> ProcessSpec:
         """How it is started; it leaves its log consistent on SIGTERM within seconds."""
-        argv = (*self._java(), "kafka.Kafka", str(self.folder / "server.properties"))
+        argv = (
+            *self._java(short_lived=self.short_lived),
+            "kafka.Kafka",
+            str(self.folder / "server.properties"),
+        )
         return ProcessSpec(self.name, argv, self.log, stop_timeout_s=20.0)
 
     async def answers(self) -> bool:
@@ -103,17 +114,21 @@ class EmbeddedKafka:
     async def initialise(self) -> None:
         """Nothing is left to do; topics are made by those who own them."""
 
-    def _java(self) -> tuple[str, ...]:
+    def _java(self, *, short_lived: bool) -> tuple[str, ...]:
+        jars = artifacts.kafka_jars()
+        archive = class_archive(jars)
         return (
             str(artifacts.java()),
             f"-Xms{self.heap_mb // 2}m",
             f"-Xmx{self.heap_mb}m",
             "-XX:+UseSerialGC",
             "-XX:+ExitOnOutOfMemoryError",
+            *(("-XX:TieredStopAtLevel=1",) if short_lived else ()),
+            *((f"-XX:SharedArchiveFile={archive}", "-Xlog:disable") if archive.exists() else ()),
             "-Djava.awt.headless=true",
             f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
             "-cp",
-            f"{artifacts.kafka_jars()}/*",
+            f"{jars}/*",
         )
 
     def _settings(self) -> str:

@@ -39,7 +39,9 @@ class Broker(KillableServer):
 
     def __init__(self, folder: Path) -> None:
         port, controller = free_ports(2)
-        kafka = EmbeddedKafka(folder / "kafka", port, controller, folder / "kafka.log")
+        kafka = EmbeddedKafka(
+            *(folder / "kafka", port, controller, folder / "kafka.log"), short_lived=True
+        )
         super().__init__(kafka)
         self.bootstrap = kafka.bootstrap
 

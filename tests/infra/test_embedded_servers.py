@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 import subprocess
@@ -61,6 +62,19 @@ def test_kafkas_storage_is_formatted_though_its_id_begins_with_a_dash(
     server = EmbeddedKafka(tmp_path / "kafka", 1, 2, tmp_path / "kafka.log")
     server.prepare()
     assert "cluster.id=-" in (tmp_path / "kafka" / "data" / "meta.properties").read_text()
+
+
+@pytest.mark.integration
+def test_kafkas_classes_come_from_their_archive(tmp_path: Path) -> None:
+    java, *options, _, _ = EmbeddedKafka(tmp_path, 1, 2, tmp_path / "kafka.log").process().argv
+    # Java starts at all only if it can use the archive, and says what comes out of it.
+    shown = subprocess.run(
+        (java, "-Xshare:on", *options, "-Xlog:class+load", "kafka.tools.StorageTool", "--help"),
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    assert re.search(r"org\.apache\.kafka\.\S+ source: shared objects file \(top\)", shown)
 
 
 def test_a_taken_port_is_named_with_the_mend() -> None:

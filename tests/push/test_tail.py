@@ -27,7 +27,9 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         port, controller = free_ports(2)
-        self.server = EmbeddedKafka(folder / "kafka", port, controller, folder / "kafka.log")
+        self.server = EmbeddedKafka(
+            *(folder / "kafka", port, controller, folder / "kafka.log"), short_lived=True
+        )
         self.server.prepare()
         self._process: asyncio.subprocess.Process | None = None
 
