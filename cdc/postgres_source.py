@@ -39,8 +39,7 @@ class PostgresSource:
     A Kafka transaction is full from `group_records` or `group_mb` on; a transaction up to them is
     always whole in one.
     `format` is that of changes on Kafka; `tombstones`: a null follows each delete of a key.
-    server's own limit, or 2,048 where it has none. `timeout_s`: a connection on which the server
-    says nothing for so long is given up.
+    `timeout_s`: a connection on which the server says nothing for so long is given up.
     """
 
     name: str
