@@ -4,7 +4,8 @@
 transaction commits, in order with the rows around it. With `false` it belongs to no transaction:
 it is an event as soon as it is in the log, whatever becomes of the transaction that wrote it.
 This module alone decides what record a message becomes, by its prefix; those that begin with
-`rowcast` are ours. Pure.
+`rowcast` are ours. One of those is what `rowcast.emit` writes: a custom event, which stands on the
+topic of custom events like those emitted elsewhere. Pure.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import orjson
 from cdc.pgoutput import LogicalMessage
 from cdc.row_encoder import TransactionBytes
 from events.event_id import postgres_message_id
-from events.json_codec import encode, encode_key
+from events.event_type import check_custom_type
+from events.json_codec import decode_object, encode, encode_key
 from events.names import encode_segment
 from events.values.json_documents import encode_json
 from events.values.text import encode_text
 
 _OWN_PREFIX = "rowcast"
+EMIT_PREFIX = "rowcast.emit"
+"""What `rowcast.emit` writes: a line of JSON with type and key, then the data."""
 
 
 class MessageRecord(NamedTuple):
@@ -59,9 +63,10 @@ class MessagePlace:
 
 
 class MessageEncoder:
-    """The encoder of one source's logical messages; all stand on one topic."""
+    """The encoder of one source's logical messages; all stand on one topic but custom events."""
 
-    def __init__(self, source: str, database: str) -> None:
+    def __init__(self, source: str, database: str, events_topic: str) -> None:
+        self._events_topic = events_topic
         self._topic = f"{encode_segment(source)}.messages"
         self._source = source
         own = encode({"connector": "postgresql", "name": source, "db": database})
@@ -69,10 +74,18 @@ class MessageEncoder:
 
     def wants(self, message: LogicalMessage) -> bool:
         """Whether a message is an event."""
+        if message.prefix == EMIT_PREFIX:
+            return message.transactional
         return not message.prefix.startswith(_OWN_PREFIX)
 
     def record(self, message: LogicalMessage, place: MessagePlace) -> MessageRecord:
         """The record of a message that is wanted."""
+        emission = _emission(message) if message.prefix == EMIT_PREFIX else None
+        if emission is not None:
+            event_type, key, data = emission
+            body = b',"type":%b,"data":%b' % (encode(event_type), _data(data))
+            value = b"".join((place.head, body, self._source_json, place.tail))
+            return MessageRecord(self._events_topic, encode_key({"key": key}), value)
         name = encode_segment(message.prefix or "_")
         event_type = f"db.{encode_segment(self._source)}.messages.{name}.emitted"
         body = b',"type":%b,"op":"m","prefix":%b,"data":%b' % (
@@ -83,6 +96,21 @@ class MessageEncoder:
         key = encode_key({"prefix": message.prefix})
         value = b"".join((place.head, body, self._source_json, place.tail))
         return MessageRecord(self._topic, key, value)
+
+
+def _emission(message: LogicalMessage) -> tuple[str, str, bytes] | None:
+    """Type, key and data of a custom event.
+
+    None where somebody else wrote the prefix: then it is a message like any other.
+    """
+    head, _, data = message.content.partition(b"\n")
+    try:
+        said = decode_object(head)
+        event_type = check_custom_type(str(said.get("type")))
+    except ValueError:
+        return None
+    key = said.get("key")
+    return event_type, key if isinstance(key, str) else event_type, data
 
 
 def _data(content: bytes) -> bytes:

@@ -102,7 +102,7 @@ async def capture_postgres(
             await _start_streaming(source, prepared, stream)
             catalogue = PostgresCatalogue(connection, source.name, identity.database, source.format)
             schemas = await _schema_log(source, cluster, publisher)
-            messages = MessageEncoder(source.name, identity.database)
+            messages = MessageEncoder(source.name, identity.database, cluster.topics.events)
             assembly = TransactionAssembly(
                 source.name,
                 prepared.progress,

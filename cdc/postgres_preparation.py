@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from cdc.change_group import ChangeGroup
 from cdc.errors import CaptureConfigError, CaptureGapError, ProgressFormatError
+from cdc.postgres_emit import ensure_emit_function
 from cdc.postgres_new_tables import follow_new_tables, publish_missing
 from cdc.postgres_publication import (
     Table,
@@ -77,6 +78,7 @@ async def prepare(
     added = await publish_missing(connection, source, set())
     if source.keyless_full:
         await identify_keyless_rows(connection, source)
+    await ensure_emit_function(connection, source)
     tables = await published_tables(connection, source)
     await ensure_topics(cluster, [change_topic(source.name, *table) for table in tables])
     slot = await slot_state(connection, source)

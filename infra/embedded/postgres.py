@@ -157,6 +157,8 @@ class EmbeddedPostgres:
             )
             if self.api_password:
                 await self._make_api_roles(connection)
+            # Of the schema named as the owner, in which rowcast.emit is, it must make no tables.
+            await connection.execute("alter role rowcast set search_path = public")
             for database in self.databases:
                 cursor = await connection.execute(
                     "select 1 from pg_database where datname = %s", (database,)

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from psycopg import errors
 
 from cdc.message_encoder import MessageEncoder, MessagePlace
 from cdc.pgoutput import LogicalMessage
@@ -13,7 +14,7 @@ from events.event_type import check_event_type
 from events.lsn import Lsn
 from tests.cdc.postgres_place import Envelope, Place, capturing
 
-ENCODER = MessageEncoder("shop", "db")
+ENCODER = MessageEncoder("shop", "db", "rowcast.events")
 
 
 def message(prefix: str, content: bytes = b"{}", *, transactional: bool = True) -> LogicalMessage:
@@ -135,3 +136,43 @@ async def test_messages_of_no_transaction_are_events_once_in_order_with_commits(
     for row in rows:
         inside, after = 2 * row["after"]["id"] - 1, 2 * row["after"]["id"]
         assert positions[inside] <= row["source"]["lsn"] < [*positions, 1 << 64][after]
+
+
+def test_what_rowcast_emit_did_not_write_is_a_message_like_any_other() -> None:
+    place = MessagePlace.inside(TransactionBytes.of("shop", Lsn(16), 5, 1_000), 3, envelope_end(9))
+    for content in (b"", b"{}", b'{"type":"system.gap"}\n{}', b"\xff", b'{"type":7}\n1'):
+        record = ENCODER.record(message("rowcast.emit", content), place)
+        assert record.topic == "shop.messages"
+        assert decode_event(record.value).type == "db.shop.messages.rowcast-x2Eemit.emitted"
+    record = ENCODER.record(message("rowcast.emit", b'{"type":"custom.x"}\nnot json'), place)
+    assert decode_event(record.value).body["data"] == "not json"
+
+
+@pytest.mark.anyio
+@pytest.mark.integration
+async def test_rowcast_emit_is_a_custom_event_exactly_if_its_transaction_commits(
+    place: Place,
+) -> None:
+    await place.run("create table orders (id int primary key)")
+    async with capturing(place):
+        await place.run("insert into orders values (1)")
+        await place.until("orders", 1)
+        await place.run(
+            "begin",
+            "select rowcast.emit('custom.never')",
+            "rollback",
+            """select rowcast.emit('custom.paid', '{"n": 12.50, "t": "ä"}', 'k')""",
+        )
+        for refused in ("system.gap", "custom", "custom.a b", "custom.x\n", None):
+            with pytest.raises(errors.InvalidParameterValue, match=r"custom\.<name>"):
+                await place.connection.execute("select rowcast.emit(%s)", (refused,))
+        topic = place.cluster.topics.events
+        async with asyncio.timeout(30):
+            while not (records := await place.read_topic(topic)):
+                assert not place.captures[-1].done()
+    (record,) = records
+    body = json.loads(record.value or b"", parse_float=str)
+    assert record.key == b'{"key":"k"}'
+    assert (body["type"], body["data"]) == ("custom.paid", {"n": "12.50", "t": "ä"})
+    assert body["id"].startswith(f"{place.source.name}/")
+    assert body["source"]["name"] == place.source.name

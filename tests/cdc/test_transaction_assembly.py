@@ -38,7 +38,7 @@ def assembly_at(
     assembly = TransactionAssembly(
         "shop",
         progress,
-        messages=MessageEncoder("shop", "db"),
+        messages=MessageEncoder("shop", "db", "rowcast.events"),
         tombstones=tombstones,
         limits=limits,
     )
