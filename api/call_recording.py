@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import secrets
 import time
+from collections.abc import Mapping
+
+from starlette.types import Scope
 
 from api.answer import Answer
 from api.api_event import ApiCall, Outcome
 from api.call_journal import CallJournal
 from api.errors import ApiError, EventsUnavailableError
+from events.traceparent import continue_trace
+
+_log = logging.getLogger(__name__)
+
+
+def begin_call(scope: Scope, headers: Mapping[str, str], event_type: str) -> ApiCall:
+    """What is known of a call before anything of it is read."""
+    return ApiCall(
+        id=f"api_{secrets.token_hex(16)}",
+        type=event_type,
+        method=scope["method"],
+        path=scope["path"],
+        begun_ms=int(time.time() * 1_000),
+        traceparent=continue_trace(headers.get("traceparent"), secrets.token_bytes(24)),
+    )
+
+
+def call_failure(error: Exception, call: ApiCall) -> ApiError:
+    """What the client is answered; an error of our own goes into the log."""
+    if isinstance(error, ApiError):
+        nobody = call.caller is None or call.caller.role == "anon"
+        if error.code == "42501" and nobody:
+            error.status = 401  # who says who they are may be allowed
+        return error
+    _log.error("%s %s failed", call.method, call.path, exc_info=error)
+    return ApiError(
+        500,
+        "RC500",
+        "The call failed in Rowcast itself",
+        details=f"Its log tells more about the call {call.id}",
+    )
 
 
 class CallRecording:

@@ -8,7 +8,6 @@ Kafka: inside of the transaction of a write, right after the answer of a read.
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -18,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from api.answer import Answer, error_answer
 from api.api_event import ApiCall, Outcome, Verb, data_type
 from api.call_journal import CallJournal
-from api.call_recording import CallRecording
+from api.call_recording import CallRecording, begin_call, call_failure
 from api.caller import CallerReader
 from api.data_request import DataRequest
 from api.data_source import DataSource
@@ -36,7 +35,6 @@ from api.preferences import parse_preferences
 from api.query_parser import read_parameters
 from api.settings import ApiSettings
 from events.json_codec import encode
-from events.traceparent import continue_trace
 
 _log = logging.getLogger(__name__)
 
@@ -87,15 +85,8 @@ class DataApi:
             writing = b"POST" if function else b"POST, PUT, PATCH, DELETE"
             await send_options(send, b"OPTIONS, GET, HEAD, " + writing, headers)
             return
-        call = ApiCall(
-            id=f"api_{secrets.token_hex(16)}",
-            type=data_type("", "", "read"),
-            method=method,
-            path=path,
-            begun_ms=int(time.time() * 1_000),
-            operation=_OPERATIONS.get(method, method.lower()),
-            traceparent=continue_trace(headers.get("traceparent"), secrets.token_bytes(24)),
-        )
+        call = begin_call(scope, headers, data_type("", "", "read"))
+        call.operation = _OPERATIONS.get(method, method.lower())
         recording = CallRecording(call, self._journal, begun_s)
         outcome: Outcome = "ok"
         try:
@@ -103,7 +94,7 @@ class DataApi:
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets JSON
-            failure = _failure(error, call)
+            failure = call_failure(error, call)
             answer = error_answer(failure)
             outcome = "refused" if failure.status in (401, 403, 503) else "failed"
             await recording.failed(failure, outcome, wait=method in _WRITING)
@@ -206,18 +197,3 @@ class DataApi:
             hint="Only the following sources are exposed, alone or with a schema of theirs "
             f"(source.schema): {', '.join(self._sources)}",
         )
-
-
-def _failure(error: Exception, call: ApiCall) -> ApiError:
-    if isinstance(error, ApiError):
-        nobody = call.caller is None or call.caller.role == "anon"
-        if error.code == "42501" and nobody:
-            error.status = 401  # who says who they are may be allowed
-        return error
-    _log.error("%s %s failed", call.method, call.path, exc_info=error)
-    return ApiError(
-        500,
-        "RC500",
-        "The call failed in Rowcast itself",
-        details=f"Its log tells more about the call {call.id}",
-    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute, Mount, Route
 
 from api.call_journal import CallJournal
 from api.caller import CallerReader
 from api.data_api import PREFIX, DataApi
 from api.data_source import DataSource
+from api.event_api import PATH, EventApi
 from api.postgres_data import PostgresData
 from api.postgres_database import PostgresDatabase
 from api.settings import ApiSettings, PostgresApiSource
@@ -25,20 +26,25 @@ class ApiService:
             for name, source in settings.sources.items()
             if isinstance(source, PostgresApiSource)
         ]
-        self._data = DataApi(self._sources, CallerReader(verifier), self._journal, settings)
+        callers = CallerReader(verifier)
+        self._emitted = CallJournal(cluster, cluster.topics.events)
+        self._data = DataApi(self._sources, callers, self._journal, settings)
+        self._events = EventApi(callers, self._journal, self._emitted, settings)
 
     async def start(self) -> None:
         """Begin to connect; what is away is waited for behind the scenes."""
         await self._journal.start()
+        await self._emitted.start()
         for source in self._sources:
             await source.open()
 
     async def close(self) -> None:
         """Send the events that wait, then end all connections."""
+        await self._emitted.close()
         await self._journal.close()
         for source in self._sources:
             await source.close()
 
     def routes(self) -> list[BaseRoute]:
         """What is served."""
-        return [Mount(PREFIX.rstrip("/"), app=self._data)]
+        return [Mount(PREFIX.rstrip("/"), app=self._data), Route(PATH, self._events)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from events.event_schema import EventSchemas
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresApiSource:
@@ -26,10 +28,14 @@ class MongoApiSource:
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """Sources in the order in which a table is looked for, and bounds of a call."""
+    """Sources in the order in which a table is looked for, and bounds of a call.
+
+    `schemas` are those of the custom events that may be emitted.
+    """
 
     sources: Mapping[str, PostgresApiSource | MongoApiSource]
     rows_max: int = 1_000
     body_bytes_max: int = 10 * 1024 * 1024
     statement_timeout_s: float = 10.0
     connections_max: int = 16
+    schemas: EventSchemas = field(default_factory=EventSchemas)

@@ -9,7 +9,9 @@ Errors, all of them a mistake in what was given:
     EventsError(ValueError)
     ├── InvalidNameError  a name that no topic or event type can be made of
     ├── PatternError      an event pattern that means nothing
-    ├── EventFormatError  bytes on Kafka that are not an event
-    ├── TokenError        a token that is not accepted
-    └── RecurrenceError   a period, cron expression or time zone that means nothing
+    ├── EventFormatError    bytes on Kafka that are not an event
+    ├── InvalidSchemaError  a schema of events' data that is none
+    ├── InvalidDataError    data that does not keep its event type's schema
+    ├── TokenError          a token that is not accepted
+    └── RecurrenceError     a period, cron expression or time zone that means nothing
 """

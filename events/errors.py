@@ -23,3 +23,16 @@ class TokenError(EventsError):
 
 class RecurrenceError(EventsError):
     """A period, cron expression or time zone that means nothing."""
+
+
+class InvalidSchemaError(EventsError):
+    """What is to be the JSON Schema of an event's data is none."""
+
+
+class InvalidDataError(EventsError):
+    """An event's data does not keep the schema of its type; `path` says where."""
+
+    def __init__(self, event_type: str, path: str, problem: str) -> None:
+        super().__init__(f"the data of {event_type} does not keep its schema: {problem}, at {path}")
+        self.path = path
+        self.problem = problem

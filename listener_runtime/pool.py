@@ -62,6 +62,7 @@ class SandboxPool:
         self._host: Host = calls or HostCalls(host)
         self._secrets = dict(host.secrets)
         self._redaction = Redaction(host.secrets.values())
+        self._schemas = host.schemas
         self._idle: list[SandboxProcess] = []
         self._busy: set[SandboxProcess] = set()
         self._starting: dict[asyncio.Task[None], _Start] = {}
@@ -185,7 +186,7 @@ class SandboxPool:
         for run in runs:
             run.outcome.add_done_callback(give_up)
         try:
-            await run_in(process, runs, self._host, self._secrets, self._redaction)
+            await run_in(process, runs, self._host, self._secrets, self._redaction, self._schemas)
         except asyncio.CancelledError:
             if not all(run.outcome.cancelled() for run in runs):
                 raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 from events.errors import EventsError
+from events.event_schema import EventSchemas
 from events.event_type import check_custom_type, schedule_type
 from events.json_codec import JsonValue
 from events.run import Emission, LogLine, PushMessage, RunOutcome
@@ -36,8 +37,9 @@ _MAX_NAME_CHARS: Final = 200
 class RunRecord:
     """Collects one run's messages."""
 
-    def __init__(self, redaction: Redaction) -> None:
+    def __init__(self, redaction: Redaction, schemas: EventSchemas | None = None) -> None:
         self._redaction = redaction
+        self._schemas = schemas
         self._emissions: list[Emission | None] = []
         self._named: dict[str, list[int]] = {}
         self._pushes: list[PushMessage] = []
@@ -55,6 +57,8 @@ class RunRecord:
             return
         try:
             event_type = _event_type(message)
+            if self._schemas is not None:
+                self._schemas.check(event_type, message.data)
         except EventsError as error:
             self._refuse(f"{'g.schedule' if message.recurrence else 'g.emit'}: {error}")
             return

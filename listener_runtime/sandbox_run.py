@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
+from events.event_schema import EventSchemas
 from events.json_codec import JsonObject, JsonValue
 from events.run import RunOutcome, RunRequest
 from listener_runtime.cpu_time import CpuWatch
@@ -73,10 +74,12 @@ class Host(Protocol):
 class SandboxRun:
     """One run: its record so far, and its outcome once it is settled."""
 
-    def __init__(self, waiting: WaitingRun, calls: Calls, redaction: Redaction) -> None:
+    def __init__(
+        self, waiting: WaitingRun, calls: Calls, redaction: Redaction, schemas: EventSchemas
+    ) -> None:
         self.is_settled = False
         self._waiting = waiting
-        self._record = RunRecord(redaction)
+        self._record = RunRecord(redaction, schemas)
         self._state = ListenerState(waiting.request.state, redaction)
         self._calls = calls
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -156,6 +159,7 @@ async def run_in(
     host: Host,
     secrets: dict[str, str],
     redaction: Redaction,
+    schemas: EventSchemas,
 ) -> None:
     """Run what waits, all of one listener, to its end, at its time limit at the latest.
 
@@ -163,7 +167,7 @@ async def run_in(
     whether it may be used again is whether it is alive afterwards. A run that was ended by what
     another of its frame did has no outcome then and is to be run again; a run alone has one.
     """
-    runs = [SandboxRun(one, host.open(one.request), redaction) for one in waiting]
+    runs = [SandboxRun(one, host.open(one.request), redaction, schemas) for one in waiting]
     request = waiting[0].request
     deadline = asyncio.timeout(request.timeout_s)
     watch = CpuWatch(process.cpu_time_s, request.cpu_s, deadline)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from events.event_schema import EventSchemas
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresAccess:
@@ -32,7 +34,8 @@ class HostSettings:
 
     `http_allow` holds `host:port` that g.http may call; `http_private` those of them that may lie
     on private or loopback addresses;
-    `cache` is the address of a Redis, the embedded cache where empty.
+    `cache` is the address of a Redis, the embedded cache where empty; `schemas` are those of the
+    events that runs emit.
     """
 
     databases: Mapping[str, DatabaseAccess] = field(default_factory=dict[str, DatabaseAccess])
@@ -41,6 +44,7 @@ class HostSettings:
     cache: str = ""
     cache_prefix: str = "rowcast"
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
+    schemas: EventSchemas = field(default_factory=EventSchemas)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,7 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http: HttpSettings = HttpSettings()
     sources: dict[str, SourceSettings] = {}
     listeners: ListenerSettings = ListenerSettings()
+    event_schemas: dict[str, str] = {}
     secrets: dict[str, str] = {}
 
 

@@ -19,7 +19,8 @@ async def emit_event(
     """Write the event to Kafka and return its id.
 
     Raises InvalidNameError for a type that is not `custom.<name>`, ConfigurationError for data
-    that is not JSON, NotRunningError where Kafka is not there.
+    that is not JSON, InvalidDataError for data against its schema, NotRunningError where Kafka is
+    not there.
     """
     check_custom_type(event_type)
     try:
@@ -29,6 +30,7 @@ async def emit_event(
             f"found the data {data!r}, expected JSON: {error}. In a shell, put it in single "
             """quotes: '{"to": "world"}'"""
         ) from error
+    installation.event_schemas().check(event_type, value)
     cluster = installation.cluster
     event = make_event(
         event_id=f"ev_{secrets.token_hex(16)}",

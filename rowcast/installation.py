@@ -23,6 +23,9 @@ from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
 from cdc.mongo import MongoSource
 from cdc.postgres import PostgresSource
 from events.cluster import Cluster
+from events.errors import EventsError
+from events.event_schema import EventSchemas
+from events.json_codec import JsonValue, decode
 from events.topic import Topics
 from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.mongo import EmbeddedMongo
@@ -193,6 +196,26 @@ class Installation:
         server = self.postgres_server
         return server.api_dsn(self.database(name)) if server else ""
 
+    def event_schemas(self) -> EventSchemas:
+        """The JSON Schemas of [event_schemas], read now.
+
+        Raises ConfigurationError for a file that is missing or holds none.
+        """
+        found: dict[str, JsonValue] = {}
+        for event_type, name in self.configuration.event_schemas.items():
+            file = self.folder / name
+            try:
+                found[event_type] = decode(file.read_bytes())
+            except (OSError, ValueError) as error:
+                raise ConfigurationError(
+                    f"the schema of {event_type} in [event_schemas] was not read from {file}: "
+                    f"{error}; expected a file with a JSON Schema"
+                ) from error
+        try:
+            return EventSchemas(found)
+        except EventsError as error:
+            raise ConfigurationError(f"[event_schemas]: {error}") from error
+
     def api_settings(self) -> ApiSettings:
         """What the HTTP side is given."""
         sources: dict[str, PostgresApiSource | MongoApiSource] = {}
@@ -214,6 +237,7 @@ class Installation:
             body_bytes_max=http.body_mb * 1024 * 1024,
             statement_timeout_s=http.statement_timeout_s,
             connections_max=http.connections,
+            schemas=self.event_schemas(),
         )
 
     def postgres_source(self, name: str) -> PostgresSource:
@@ -266,6 +290,7 @@ class Installation:
             cache=self.configuration.listeners.cache,
             cache_prefix=self.configuration.kafka.prefix,
             secrets=self.configuration.secrets,
+            schemas=self.event_schemas(),
         )
 
     def _embedded_sources(self, kind: str) -> list[tuple[str, SourceSettings]]:

@@ -17,6 +17,7 @@ from api.service import ApiService
 from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
 from cdc.topic_creation import ensure_own_topics
 from events.cluster import Cluster
+from events.event_schema import EventSchemas
 from events.token import Role, TokenVerifier, make_token
 from events.topic import Topics
 from infra.embedded.postgres import EmbeddedPostgres
@@ -54,9 +55,12 @@ async def serving(
     rows_max: int = 1_000,
     statement_timeout_s: float = 10.0,
     body_bytes_max: int = 100_000,
+    schemas: EventSchemas | None = None,
+    topics: Topics | None = None,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of an API over these sources, as `ada`."""
-    cluster = Cluster(bootstrap, Topics(f"api{uuid.uuid4().hex[:8]}"), partitions=2)
+    topics = topics or Topics(f"api{uuid.uuid4().hex[:8]}")
+    cluster = Cluster(bootstrap, topics, partitions=2)
     await ensure_own_topics(cluster)
     settings = ApiSettings(
         sources,
@@ -64,6 +68,7 @@ async def serving(
         body_bytes_max=body_bytes_max,
         statement_timeout_s=statement_timeout_s,
         connections_max=4,
+        schemas=schemas or EventSchemas(),
     )
     service = ApiService(cluster, TokenVerifier(SECRET, nameless=True), settings)
     await service.start()

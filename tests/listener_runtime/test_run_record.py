@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from events.event_schema import EventSchemas
 from events.json_codec import JsonValue
 from events.run import Emission, LogLine, PushMessage, RunOutcome
 from listener_runtime.frames import Cancel, Done, Emit, Ending, Log, Push
@@ -147,3 +148,13 @@ def test_a_run_that_raised_cancels_nothing() -> None:
     run = record()
     run.cancel(Cancel("one"))
     assert run.outcome(Done(ok=False, error="no"), QUIET, 1.0).cancelled == ()
+
+
+def test_data_against_its_schema_fails_the_run_with_its_path() -> None:
+    schemas = EventSchemas({"custom.x": {"properties": {"n": {"type": "integer"}}}})
+    run = RunRecord(Redaction(()), schemas)
+    run.emit(Emit("custom.x", {"n": 1}))
+    run.emit(Emit("custom.x", {"n": "one"}))
+    outcome = ended(run)
+    assert (outcome.status, outcome.emissions) == ("failed", ())
+    assert "$.n" in (outcome.error or "")
