@@ -74,7 +74,7 @@ async def capture_postgres(
         # A sink applies a truncate, or two rows that swap a unique value, in order only where
         # all of a table stands in one partition.
         cluster = replace(cluster, undivided=(source.name,))
-    publisher = Publisher(cluster, source.name)
+    publisher = Publisher(cluster, source.name, source.on_record_too_large)
     try:
         async with contextlib.AsyncExitStack() as stack:
             connection = await connect(source)

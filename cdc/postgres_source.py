@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from cdc.errors import CaptureConfigError, SourceLostError
+from cdc.oversized_record import OversizedPolicy
 from events.values import SESSION_SETTINGS
 
 Connection: TypeAlias = "psycopg.AsyncConnection[TupleRow]"
@@ -40,6 +41,8 @@ class PostgresSource:
     always whole in one.
     `format` is that of changes on Kafka; `tombstones`: a null follows each delete of a key.
     `timeout_s`: a connection on which the server says nothing for so long is given up.
+    `on_record_too_large`: whether capture ends where a record is larger than Kafka takes, or tells
+    of it in a dead letter and goes on.
     """
 
     name: str
@@ -57,6 +60,7 @@ class PostgresSource:
     format: Literal["json", "connect-json"] = "json"
     tombstones: bool = False
     timeout_s: float = 60.0
+    on_record_too_large: OversizedPolicy = "stop"
 
     def wants(self, schema: str, table: str) -> bool:
         """Whether a table is to be captured."""

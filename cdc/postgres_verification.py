@@ -8,10 +8,9 @@ kept in temporary files (`verification_store`).
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import tempfile
-import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
@@ -20,24 +19,25 @@ from pathlib import Path
 import psycopg
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from cdc.capture_wait import CaptureWait
 from cdc.errors import CaptureConfigError, PublishError, SourceLostError
+from cdc.oversized_record import LetterData, decode_letter
 from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_publication import published_tables, publishes_all_tables
 from cdc.postgres_source import Connection, PostgresSource, connect
 from cdc.postgres_table_reading import SESSION, ReadTable, read_table
-from cdc.progress import PostgresProgress, decode_progress, progress_key
 from cdc.schema_log import Look, told_history
 from cdc.snapshot_state import SnapshotStates, TableSnapshot
-from cdc.topic_catalogue import TopicDescription, source_topics
+from cdc.topic_catalogue import TopicDescription, described_topics, source_topics
 from cdc.topic_creation import unreachable
 from cdc.topic_fold import TopicFold, TransactionTally
 from cdc.topic_reading import TopicExtent, committed_records, read_to_end, topic_extent
+from cdc.topic_record import Position
 from cdc.verification import Difference, RowComparison, TableShapes, TableVerification, Verification
 from cdc.verification_store import VerificationStore
 from events.cluster import Cluster
 from events.lsn import Lsn
 
-_POLL_S = 0.25
 # Documents nest as deep as orjson reads them; the reader of records counts Python's own limit.
 _RECURSION_LIMIT = 4_000
 
@@ -104,10 +104,10 @@ class _Work:
         self._limits = limits
         self._folder = folder
         self._say = say
-        self._deadline_s = time.monotonic() + limits.timeout_s
         self._states = SnapshotStates(source.name)
         self._topics: dict[str, TopicDescription] = {}
         self._looks: dict[int, list[Look]] = {}
+        self._letters: list[LetterData] = []
         self._all_tables = False
 
     async def verify(self, tables: Sequence[str]) -> Verification:
@@ -120,7 +120,8 @@ class _Work:
                 mend="start capture (`rowcast up`), or look whether it runs (`rowcast status`)",
             )
         chosen = self._chosen(published, tables)
-        await self._wait_until_loaded(chosen)
+        wait = CaptureWait(self._source.name, self._cluster, self._limits.timeout_s, self._say)
+        self._states = await wait.until_loaded(chosen)
         with ExitStack() as stack:
             stores: list[VerificationStore] = []
             read: list[ReadTable] = []
@@ -135,10 +136,10 @@ class _Work:
                     await read_table(self._source, self._connection, catalogue, name, store)
                 )
             position = max((one.moment.after for one in read), default=Lsn(0))
-            progress = await self._wait_for_capture(position)
+            progress = await wait.until_passed(position)
             self._topics = await source_topics(self._cluster, self._source.name)
             self._all_tables = await publishes_all_tables(self._connection, self._source)
-            self._looks = await self._told_looks()
+            await self._read_own_topics()
             found = Verification(self._source.name, str(position))
             tally_store = VerificationStore(self._folder / "transactions.sqlite")
             stack.callback(tally_store.close)
@@ -182,62 +183,25 @@ class _Work:
                 chosen.append(found)
         return chosen
 
-    async def _wait_until_loaded(self, chosen: Sequence[Name]) -> None:
-        """Wait for snapshots that run, since their rows are on their way."""
-        said = False
-        while True:
-            self._states = SnapshotStates(self._source.name)
-            for record in await read_to_end(self._cluster, self._cluster.topics.snapshots, 1):
-                self._states.take(record.key or b"", record.value)
-            loading = [
-                name
-                for name in chosen
-                if (state := self._states.tables.get(name)) is not None
-                and state.state in ("waiting", "running")
-            ]
-            if not loading:
-                return
-            names = ", ".join(map(".".join, loading))
-            if time.monotonic() > self._deadline_s:
-                raise CaptureConfigError(
-                    found=f"{names} still being loaded after {self._limits.timeout_s:.0f} s",
-                    expected="tables that are loaded",
-                    mend="wait (`rowcast status` shows how far it is), or give a longer --timeout",
-                )
-            if not said:
-                said = True
-                self._say(f"waiting until {names} is loaded")
-            await asyncio.sleep(_POLL_S)
-
-    async def _wait_for_capture(self, position: Lsn) -> PostgresProgress:
-        """Wait until all that was read is committed on Kafka."""
-        self._say(f"waiting until capture has passed {position}")
-        while True:
-            progress = await self._progress()
-            if progress is not None and progress.end >= position:
-                return progress
-            if time.monotonic() > self._deadline_s:
-                at = f"at {progress.end}" if progress is not None else "without any progress"
-                raise CaptureConfigError(
-                    found=f"capture of {self._source.name} {at} after "
-                    f"{self._limits.timeout_s:.0f} s",
-                    expected=f"it to pass {position}, where the tables were read",
-                    mend="look with `rowcast status` whether it runs, or give a longer --timeout",
-                )
-            await asyncio.sleep(_POLL_S)
-
-    async def _progress(self) -> PostgresProgress | None:
-        key = progress_key(self._source.name)
-        records = await read_to_end(self._cluster, self._cluster.topics.progress, 1)
-        values = [record.value for record in records if record.key == key]
-        progress = decode_progress(values[-1]) if values and values[-1] is not None else None
-        return progress if isinstance(progress, PostgresProgress) else None
-
-    async def _told_looks(self) -> dict[int, list[Look]]:
-        topic = self._cluster.topics.schema
-        records = await read_to_end(self._cluster, topic, self._cluster.partitions)
-        values = [record.value for record in records if record.value is not None]
-        return told_history(self._source.name, values)
+    async def _read_own_topics(self) -> None:
+        """How tables looked, and which changes were too large for their topics."""
+        schema, dead = self._cluster.topics.schema, self._cluster.topics.dead
+        described = await described_topics(self._cluster, {schema, dead}.__contains__)
+        if schema in described:
+            count = described[schema].partitions
+            records = await read_to_end(self._cluster, schema, count)
+            values = [record.value for record in records if record.value is not None]
+            self._looks = told_history(self._source.name, values)
+        if dead in described:
+            extent = await topic_extent(self._cluster, dead, described[dead].partitions)
+            async with aclosing(committed_records(self._cluster, dead, extent)) as batches:
+                async for batch in batches:
+                    letters = [decode_letter(record.value or b"") for record in batch]
+                    self._letters += [
+                        letter
+                        for letter in letters
+                        if letter is not None and letter.source == self._source.name
+                    ]
 
     async def _compare(
         self, read: ReadTable, store: VerificationStore, tally: TransactionTally
@@ -262,6 +226,14 @@ class _Work:
                 "the record key was another one before "
                 f"{Lsn(shapes.key_changed_at[0])}: rows told before are not looked for"
             )
+        lettered = self._lettered(read)
+        if lettered:
+            whole &= encoder.is_keyed
+            found.statements.append(
+                f"{sum(map(len, lettered.values()))} changes of it were larger than Kafka takes "
+                f"and are told of on {self._cluster.topics.dead} alone: rows and values that only "
+                "they told are no differences"
+            )
         if not encoder.is_keyed and shapes.changed_at is not None:
             found.statements.append(
                 "it has no key and its columns have changed: rows told before and after "
@@ -274,7 +246,14 @@ class _Work:
             found.add(unreadable if kind == "unreadable" else repeated, self._limits.shown)
 
         loaded = state is not None and state.is_begun
-        fold = TopicFold(store, read.moment, on_problem, keyed=encoder.is_keyed, loaded=loaded)
+        fold = TopicFold(
+            store,
+            read.moment,
+            on_problem,
+            keyed=encoder.is_keyed,
+            loaded=loaded,
+            lettered=lettered,
+        )
         async with aclosing(committed_records(self._cluster, encoder.topic, extent)) as batches:
             async for batch in batches:
                 for record in batch:
@@ -283,11 +262,20 @@ class _Work:
         fold.finish()
         found.records = fold.record_count
         comparison = RowComparison(
-            found, shapes, self._limits.shown, keyed=encoder.is_keyed, whole=whole
+            found, shapes, self._limits.shown, lettered, keyed=encoder.is_keyed, whole=whole
         )
         for compared in store.compared():
             comparison.judge(compared)
         return found
+
+    def _lettered(self, read: ReadTable) -> dict[bytes, list[Position]]:
+        """Where changes stand that the table's topic could not take, by key."""
+        found: defaultdict[bytes, list[Position]] = defaultdict(list)
+        for letter in self._letters:
+            visible = letter.txId is None or read.moment.sees(letter.txId, letter.lsn)
+            if letter.topic == read.encoder.topic and visible:
+                found[bytes(letter.key)].append(letter.position)
+        return dict(found)
 
     def _is_whole(self, found: TableVerification, state: TableSnapshot | None) -> bool:
         """Whether every row of the table must be on its topic."""
@@ -337,21 +325,12 @@ class _Work:
     ) -> None:
         """Look for transactions that lack a change, where all topics hold all that was written."""
         self._say("looking for transactions that lack a change")
-        why = self._missing_topic()
-        for name, description in self._topics.items():
-            extent = await topic_extent(self._cluster, name, description.partitions)
-            if description.is_compacted or any(extent.starts.values()):
-                why = why or f"the topic {name} no longer holds all that was written to it"
-            if why is not None:
-                break
-            if name not in counted:
-                async with aclosing(committed_records(self._cluster, name, extent)) as batches:
-                    async for batch in batches:
-                        for record in batch:
-                            tally.take(record.value)
+        why = self._missing_topic() or await self._count_others(tally, counted)
         if why is not None:
             found.statements.append(f"transactions that lack a change are not looked for: {why}")
             return
+        for letter in filter(lambda letter: letter.total_order is not None, self._letters):
+            tally.count(*letter.position)
         tally.flush()
         found.transactions = store.transaction_count
         for torn in store.torn_transactions():
@@ -359,6 +338,20 @@ class _Work:
                 f"the transaction committed at {Lsn(torn.lsn)}: {torn.changes} changes are on "
                 f"Kafka, the last of them is number {torn.last}"
             )
+
+    async def _count_others(self, tally: TransactionTally, counted: set[str]) -> str | None:
+        """Count the changes on topics that were not compared; why that cannot be done, if so."""
+        for name, description in self._topics.items():
+            extent = await topic_extent(self._cluster, name, description.partitions)
+            if description.is_compacted or any(extent.starts.values()):
+                return f"the topic {name} no longer holds all that was written to it"
+            if name in counted:
+                continue
+            async with aclosing(committed_records(self._cluster, name, extent)) as batches:
+                async for batch in batches:
+                    for record in batch:
+                        tally.take(record.value)
+        return None
 
     def _missing_topic(self) -> str | None:
         told = {look.topic(self._source.name) for looks in self._looks.values() for look in looks}

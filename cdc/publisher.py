@@ -15,7 +15,6 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable
 
 from aiokafka import TopicPartition
 from aiokafka.errors import (
@@ -29,9 +28,11 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from cdc import transaction_lane
 from cdc.change_group import RECORD_OVERHEAD_BYTES, ChangeGroup, Record
 from cdc.encoded_batch import encode_batches
-from cdc.errors import FencedError, PublishError, RecordTooLargeError
+from cdc.errors import FencedError, PublishError, RecordTooLargeError, SourceFormatError
+from cdc.oversized_record import OversizedPolicy, OversizedRecord, split_oversized
 from cdc.ownership import Owner, decode_owner, owner_key
 from cdc.progress import progress_key
+from cdc.topic_catalogue import record_limits
 from cdc.topic_creation import MAX_RECORD_BYTES, ensure_own_topics, ensure_topics, unreachable
 from cdc.topic_reading import read_to_end
 from cdc.transaction_lane import BATCH_BYTES, Batches, TransactionLane
@@ -52,8 +53,12 @@ _OWNER_POLL_S = 0.1
 class Publisher:
     """The transactional producers of one source."""
 
-    def __init__(self, cluster: Cluster, source: str) -> None:
+    def __init__(
+        self, cluster: Cluster, source: str, on_record_too_large: OversizedPolicy = "stop"
+    ) -> None:
         self._cluster = cluster
+        self._on_record_too_large = on_record_too_large
+        self._limits: dict[str, int] = {}
         self._source = source
         self._key = progress_key(source)
         self._owner = Owner(secrets.token_hex(8), socket.gethostname(), os.getpid())
@@ -163,21 +168,54 @@ class Publisher:
         new = group.records.keys() - self._known
         if new:
             await ensure_topics(self._cluster, new)
+            limits = await record_limits(self._cluster, new)
+            self._limits |= {name: min(limit, MAX_RECORD_BYTES) for name, limit in limits.items()}
             self._known |= new
 
     async def _batches(self, group: ChangeGroup, progress: bytes) -> Batches:
         batches: Batches = {}
+        letters: list[Record] = []
         for topic, records in group.records.items():
-            count = await self._lanes[0].partition_count(topic)
-            for partition, batch in encode_batches(records, count, BATCH_BYTES):
-                if batch.size() > MAX_RECORD_BYTES:
-                    _check_sizes(topic, records)
-                batches.setdefault(TopicPartition(topic, partition), []).append(batch)
+            letters += await self._encode(topic, records, batches)
             # Encoding a large group must not starve the source's feedback timer.
             await asyncio.sleep(0)
+        if letters:
+            topics = self._cluster.topics
+            await self._encode(topics.dead, letters, batches)
+            await self._encode(topics.events, letters, batches)
         last = self._progress_batch(self._key, progress)
         batches.setdefault(self._progress_partition, []).append(last)
         return batches
+
+    async def _encode(self, topic: str, records: list[Record], batches: Batches) -> list[Record]:
+        """Add a topic's records to the batches; what is to be told of those that do not fit.
+
+        Raises RecordTooLargeError where there is one and the source does not go on then.
+        """
+        count = await self._lanes[0].partition_count(topic)
+        limit = self._limits.get(topic, MAX_RECORD_BYTES)
+        bytes_max, letters = min(BATCH_BYTES, limit), list[Record]()
+        encoded = list(encode_batches(records, count, bytes_max))
+        if any(batch.size() > limit for _, batch in encoded):
+            fitting, oversized = split_oversized(topic, records, limit)
+            letters = [self._letter(one) for one in oversized]
+            encoded = list(encode_batches(fitting, count, bytes_max))
+        for partition, batch in encoded:
+            batches.setdefault(TopicPartition(topic, partition), []).append(batch)
+        return letters
+
+    def _letter(self, oversized: OversizedRecord) -> Record:
+        error = oversized.error(f"[sources.{self._source}] of rowcast.toml")
+        if self._on_record_too_large == "stop":
+            raise error
+        now_ms = int(time.time() * 1_000)
+        try:
+            event = oversized.letter(self._source, now_ms)
+        except SourceFormatError:
+            # A record of our own, which nothing may take the place of.
+            raise error from None
+        _log.error("%s: told of in the place of it: %s", self._source, error)
+        return event.key, event.value, list(event.headers), now_ms
 
     async def _take_over(self) -> None:
         lane = self._started()[0]
@@ -252,15 +290,3 @@ def _size_bytes(record: Record) -> int:
     key, value, headers, _ = record
     size = RECORD_OVERHEAD_BYTES + len(value or b"") + len(key or b"")
     return size + sum(len(name) + len(content) for name, content in headers)
-
-
-def _check_sizes(topic: str, records: Iterable[Record]) -> None:
-    for record in records:
-        size = _size_bytes(record)
-        if size > MAX_RECORD_BYTES:
-            raise RecordTooLargeError(
-                f"a record of topic {topic}, key {record[0]!r}, has {size} bytes, expected at most "
-                f"{MAX_RECORD_BYTES} (max_request_size of the producer, max.message.bytes of the "
-                "topic, message.max.bytes of the broker); leave the large column out of the "
-                "publication, or keep such values outside the row"
-            )

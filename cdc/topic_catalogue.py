@@ -1,8 +1,8 @@
-"""Which topics a source has on Kafka, and whether Kafka still has all that was written there."""
+"""Which topics a source has on Kafka, and how they are set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
+from cdc.errors import PublishError
 from cdc.topic_creation import unreachable
 from events.cluster import Cluster
 from events.names import encode_segment
@@ -34,40 +35,71 @@ async def source_topics(cluster: Cluster, source: str) -> dict[str, TopicDescrip
     prefix = f"{encode_segment(source)}."
     # A source may have the name that is the prefix of our own topics.
     own = {*cluster.topics.compacted, *cluster.topics.partitioned}
+    return await described_topics(
+        cluster,
+        lambda name: (
+            name.startswith(prefix) and name not in own and not name.endswith(_READS_SUFFIX)
+        ),
+    )
+
+
+async def described_topics(
+    cluster: Cluster, wants: Callable[[str], bool]
+) -> dict[str, TopicDescription]:
+    """The topics there are of those wanted, by name; raises as source_topics."""
     admin = AIOKafkaAdminClient(
         bootstrap_servers=cluster.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS
     )
     try:
         await admin.start()
-        names = [
-            name
-            for name in await admin.list_topics()
-            if name.startswith(prefix) and name not in own and not name.endswith(_READS_SUFFIX)
-        ]
+        names = list(filter(wants, await admin.list_topics()))
         if not names:
             return {}
         described = await admin.describe_topics(names)
-        compacted = await _compacted(admin, names)
+        settings = await _settings(admin, names)
     except (KafkaError, OSError) as error:
         raise unreachable(cluster, error) from error
     finally:
         await admin.close()
     return {
-        topic["topic"]: TopicDescription(len(topic["partitions"]), topic["topic"] in compacted)
+        topic["topic"]: TopicDescription(
+            len(topic["partitions"]),
+            "compact" in settings.get(topic["topic"], {}).get("cleanup.policy", ""),
+        )
         for topic in described
     }
 
 
-async def _compacted(admin: AIOKafkaAdminClient, names: Iterable[str]) -> set[str]:
+async def record_limits(cluster: Cluster, names: Iterable[str]) -> dict[str, int]:
+    """The largest batch in bytes that each topic takes; those that Kafka does not tell left out.
+
+    Raises PublishError where Kafka does not answer.
+    """
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=cluster.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS
+    )
+    try:
+        await admin.start()
+        settings = await _settings(admin, names)
+    except (KafkaError, OSError) as error:
+        raise PublishError(f"the settings of topics could not be read: {error!r}") from error
+    finally:
+        await admin.close()
+    return {
+        topic: int(value)
+        for topic, values in settings.items()
+        if (value := values.get("max.message.bytes", "")).isdecimal()
+    }
+
+
+async def _settings(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The settings of topics, of those that may be asked for."""
     asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    found: set[str] = set()
+    found: dict[str, dict[str, str]] = {}
     for response in await admin.describe_configs(asked):
         # Each is (error, message, kind, topic, [(setting, value, ...)]).
         resources = cast("list[tuple[object, ...]]", getattr(response, "resources", []))
-        for resource in resources:
-            settings = cast("list[tuple[object, ...]]", resource[4])
-            if any(
-                name == "cleanup.policy" and "compact" in str(value) for name, value, *_ in settings
-            ):
-                found.add(str(resource[3]))
+        for _, _, _, topic, settings in resources:
+            values = cast("list[tuple[object, ...]]", settings)
+            found[str(topic)] = {str(name): str(value) for name, value, *_ in values}
     return found

@@ -10,7 +10,7 @@ partition; memory is bounded, states go to the store.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -61,7 +61,8 @@ class TopicFold:
     """The states of one topic, keyed or (by the whole row) not.
 
     `loaded` says whether a snapshot has ever read rows of the table. `on_problem` is told of a
-    record that breaks a promise: what it is, and where.
+    record that breaks a promise: what it is, and where. `lettered` are the positions of changes
+    that were too large for the topic, by key.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class TopicFold:
         *,
         keyed: bool,
         loaded: bool,
+        lettered: Mapping[bytes, Sequence[Position]],
     ) -> None:
+        self._lettered = lettered
         self._store = store
         self._moment = moment
         self._on_problem = on_problem
@@ -152,7 +155,9 @@ class TopicFold:
         read_id = before.read_id if before is not None else ""
         row, unavailable = record.row, record.unavailable
         if unavailable and row is not None and before is not None and before.row is not None:
-            row, unavailable = _filled(row, unavailable, before)
+            between = (before.position < at < record.position for at in self._lettered.get(key, ()))
+            if not any(between):
+                row, unavailable = _filled(row, unavailable, before)
         self._hold(key, _state_of(record, row, unavailable, read_id))
 
     def _count(self, record: TopicRecord, row: bytes | None, difference: int) -> None:
@@ -199,9 +204,14 @@ class TransactionTally:
             place = _PLACE.decode(value or b"")
         except (msgspec.DecodeError, SourceFormatError):
             return
-        if place.transaction is None or place.source.lsn >= self._end:
+        if place.transaction is None:
             return
-        lsn, order = place.source.lsn, place.transaction.total_order
+        self.count(place.source.lsn, place.transaction.total_order)
+
+    def count(self, lsn: int, order: int) -> None:
+        """A change, given by its commit and its ordinal."""
+        if lsn >= self._end:
+            return
         _, count, total, last = self._held.get(lsn, (lsn, 0, 0, 0))
         self._held[lsn] = lsn, count + 1, total + order, max(last, order)
         if len(self._held) >= _HELD_TRANSACTIONS:

@@ -8,7 +8,7 @@ deleted records, is said in `statements` and counted as `untold`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -132,11 +132,22 @@ class TableShapes:
 
 
 class RowComparison:
-    """Keys that are not the same byte for byte, judged one by one into a TableVerification."""
+    """Keys that are not the same byte for byte, judged one by one into a TableVerification.
+
+    `lettered` are the positions of changes that were too large for the topic, by key.
+    """
 
     def __init__(
-        self, found: TableVerification, shapes: TableShapes, shown: int, *, keyed: bool, whole: bool
+        self,
+        found: TableVerification,
+        shapes: TableShapes,
+        shown: int,
+        lettered: Mapping[bytes, Sequence[Position]],
+        *,
+        keyed: bool,
+        whole: bool,
     ) -> None:
+        self._lettered = lettered
         self._found = found
         self._shapes = shapes
         self._shown = shown
@@ -149,6 +160,10 @@ class RowComparison:
             self._judge_count(compared)
             return
         told = compared.told
+        position = told.position if told is not None else (0, 0)
+        if any(at > position for at in self._lettered.get(compared.key, ())):
+            self._found.untold += 1
+            return
         key = msgspec.Raw(compared.key)
         if compared.row is None:
             if told is not None and told.row is not None and not self._under_old_key(told):

@@ -88,6 +88,7 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_gap: Literal["stop", "continue", "snapshot"] = "stop"
     heartbeat_s: _Heartbeat = 10.0
     timeout_s: _Timeout = 60.0
+    on_record_too_large: Literal["stop", "dead_letter"] = "stop"
     keyless_full: bool = True
     pre_images: bool = True
     snapshot: Literal["initial", "never"] = "initial"
@@ -205,6 +206,11 @@ def parse_configuration(text: str, environment: Mapping[str, str], name: str) ->
             raise ConfigurationError(
                 f"{name}: found {found} in [sources.{source}], expected it on a PostgreSQL source "
                 "only: a document has no schema of columns that a sink could write"
+            )
+        if settings.kind == "mongo" and settings.on_record_too_large != "stop":
+            raise ConfigurationError(
+                f"{name}: found on_record_too_large in [sources.{source}], expected it for a "
+                "PostgreSQL only; of a document that is too large MongoDB's capture tells the key"
             )
     return configuration
 

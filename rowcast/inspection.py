@@ -210,6 +210,12 @@ def _run_line(run: JsonObject) -> str:
 
 
 def _dead_line(letter: JsonObject) -> str:
+    data = letter.get("data")
+    if isinstance(data, dict):
+        key = encode(data.get("key")).decode()
+        sizes = f"{data.get('size_bytes')} bytes, Kafka takes {data.get('limit_bytes')}"
+        place = f"{letter.get('type')}  {data.get('id')}  {data.get('topic')} {key}"
+        return f"{data.get('source', ''):<20}  {place}: {sizes}"
     event = letter.get("event")
     event_type = event.get("type") if isinstance(event, dict) else ""
     event_id = event.get("id") if isinstance(event, dict) else ""

@@ -252,6 +252,7 @@ class Installation:
             on_gap=settings.on_gap,
             heartbeat_s=settings.heartbeat_s,
             timeout_s=settings.timeout_s,
+            on_record_too_large=settings.on_record_too_large,
             keyless_full=settings.keyless_full,
             snapshot=settings.snapshot,
             wal_budget_mb=settings.wal_budget_mb,

@@ -196,7 +196,7 @@ async def test_a_record_larger_than_kafka_takes_is_named(cluster: Cluster) -> No
     group = ChangeGroup()
     group.add(topic, b'{"id":7}', b"x" * MAX_RECORD_BYTES)
     async with started(cluster) as publisher:
-        with pytest.raises(RecordTooLargeError, match=r"big.*\{\"id\":7\}.*max_request_size"):
+        with pytest.raises(RecordTooLargeError, match=r"big.*\{\"id\":7\}.*max\.message\.bytes"):
             await publisher.publish(group, b"done")
 
 
