@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from api.caller import Caller
-from events.chain import TRACEPARENT_HEADER
+from events.chain import CHAIN_HEADER, TRACEPARENT_HEADER, Chain
 from events.event import Headers, OutgoingEvent
 from events.json_codec import JsonObject, encode
 from events.names import encode_segment
@@ -45,6 +45,7 @@ class ApiCall:
     keys: bytes | None = None
     rows: int | None = None
     traceparent: str | None = None
+    chain: Chain | None = None
 
     def event(
         self,
@@ -87,6 +88,8 @@ class ApiCall:
         headers: Headers = ()
         if self.traceparent is not None:
             headers = ((TRACEPARENT_HEADER, self.traceparent.encode()),)
+        if self.chain is not None:
+            headers = (*headers, (CHAIN_HEADER, self.chain.encode()))
         return OutgoingEvent(event_id, self.type, encode({"key": self.id}), value, headers)
 
 

@@ -34,7 +34,10 @@ from api.openapi import describe_api
 from api.preferences import parse_preferences
 from api.query_parser import read_parameters
 from api.settings import ApiSettings
+from events.chain import CHAIN_HEADER, Chain
+from events.errors import EventFormatError
 from events.json_codec import encode
+from events.signed_chain import verify_chain
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +105,16 @@ class DataApi:
         if outcome == "ok":
             recording.answered(answer.status)
 
+    def _chain(self, headers: dict[str, str]) -> Chain | None:
+        """The chain of the listener that calls; one that we did not sign is refused."""
+        signed = headers.get(CHAIN_HEADER)
+        if signed is None:
+            return None
+        try:
+            return verify_chain(signed, self._settings.chain_secret, int(time.time() * 1_000))
+        except EventFormatError as error:
+            raise ApiError(400, "rowcast-chain", f"{error}; leave it out") from error
+
     async def _answer(
         self,
         scope: Scope,
@@ -112,6 +125,7 @@ class DataApi:
     ) -> Answer:
         client = scope.get("client")
         address = client[0] if client else ""
+        call.chain = self._chain(headers)
         call.caller = caller = self._callers.read(headers, address, now=time.time())
         method = call.method
         if method not in _READING and method not in _WRITING:

@@ -93,7 +93,7 @@ class PostgresData:
         schema = request.schema or "public"
         if request.is_function:
             found = catalogue.functions.get((schema, request.name), ())
-            return await self._call(catalogue, found, request, commit)
+            return await self._call(catalogue, found, request, call, commit)
         table = catalogue.tables.get((schema, request.name))
         if table is None:
             raise UnknownNameError(
@@ -140,7 +140,9 @@ class PostgresData:
         commit: Commit,
     ) -> Answer:
         statement = _write_statement(catalogue, table, query, request)
-        written = self._database.write(request.caller, request.method, request.path, statement)
+        written = self._database.write(
+            request.caller, request.method, request.path, statement, call.chain
+        )
         async with written as result:
             rows = Rows.of(result)
             call.rows, call.keys = rows.count, rows.keys
@@ -153,6 +155,7 @@ class PostgresData:
         catalogue: Catalogue,
         found: Sequence[CatalogueFunction],
         request: DataRequest,
+        call: ApiCall,
         commit: Commit,
     ) -> Answer:
         if request.method not in ("GET", "HEAD", "POST"):
@@ -186,7 +189,9 @@ class PostgresData:
         if request.read_only or not function.volatile:
             result = await self._run(request, statement)
             return call_answer(function, request, result, query.selection.offset)
-        written = self._database.write(request.caller, request.method, request.path, statement)
+        written = self._database.write(
+            request.caller, request.method, request.path, statement, call.chain
+        )
         async with written as result:
             answer = call_answer(function, request, result, query.selection.offset)
             await commit(answer)

@@ -25,6 +25,7 @@ from api.postgres_catalogue import read_catalogue
 from api.postgres_session import LostConnectionError, PostgresSession
 from api.settings import ApiSettings, PostgresApiSource
 from api.statement import Statement
+from events.chain import Chain
 
 _log = logging.getLogger(__name__)
 
@@ -114,9 +115,16 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def write(
-        self, caller: Caller, method: str, path: str, statement: Statement
+        self,
+        caller: Caller,
+        method: str,
+        path: str,
+        statement: Statement,
+        chain: Chain | None = None,
     ) -> AsyncGenerator[PGresult]:
         """A statement in a transaction that is committed at the end of the block.
+
+        The changes of a call that a listener made carry its `chain` on.
 
         Constraints that are deferred are checked before the block, so that after it only a
         broken connection is left to go wrong. Raises as `read` does; CommitUnknownError where
@@ -125,8 +133,9 @@ class PostgresDatabase:
         context = self._as(caller, method, path, read_only=False)
         try:
             async with self._session() as session:
-                results = await session.run([_BEGIN, context, statement, _CONSTRAINTS])
-                yield results[2]
+                begin = [_BEGIN] if chain is None else [_BEGIN, _marked(chain)]
+                results = await session.run([*begin, context, statement, _CONSTRAINTS])
+                yield results[-2]
                 try:
                     await session.run([_COMMIT])
                 except LostConnectionError as error:
@@ -182,6 +191,12 @@ class PostgresDatabase:
                 return await read_catalogue(connection, self.name, self._publication)
         except (PoolTimeout, psycopg.OperationalError) as error:
             raise SourceUnavailableError(self.name, str(error)) from error
+
+
+def _marked(chain: Chain) -> Statement:
+    """What says in the transaction which chain its changes are of; capture reads it."""
+    text = "select pg_catalog.pg_logical_emit_message(true, 'rowcast.chain', $1::bytea)"
+    return Statement(text, (b"\\x" + chain.encode().hex().encode(),))
 
 
 class CommitUnknownError(SourceUnavailableError):

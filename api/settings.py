@@ -30,7 +30,8 @@ class MongoApiSource:
 class ApiSettings:
     """Sources in the order in which a table is looked for, and bounds of a call.
 
-    `schemas` are those of the custom events that may be emitted.
+    `schemas` are those of the custom events that may be emitted; `chain_secret` is what the chains
+    of listeners' calls are signed with.
     """
 
     sources: Mapping[str, PostgresApiSource | MongoApiSource]
@@ -39,3 +40,4 @@ class ApiSettings:
     statement_timeout_s: float = 10.0
     connections_max: int = 16
     schemas: EventSchemas = field(default_factory=EventSchemas)
+    chain_secret: str = ""

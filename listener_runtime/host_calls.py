@@ -37,6 +37,7 @@ from listener_runtime.mongo_arguments import (
     Update,
 )
 from listener_runtime.mongo_calls import MongoDatabase, MongoRun
+from listener_runtime.own_service import OwnService
 from listener_runtime.postgres_arguments import Begin, End, Execute, Fetch, FetchOne
 from listener_runtime.postgres_calls import PostgresRun, PostgresTransaction
 from listener_runtime.postgres_database import PostgresDatabase
@@ -74,7 +75,10 @@ class HostCalls:
     """
 
     def __init__(self, settings: HostSettings) -> None:
-        self.http = HttpCalls(AddressPolicy.parse(settings.http_allow, settings.http_private))
+        self.http = HttpCalls(
+            AddressPolicy.parse(settings.http_allow, settings.http_private),
+            own=OwnService(settings.http_own, settings.chain_secret),
+        )
         self.cache: Cache = (
             RedisCache(settings.cache, settings.cache_prefix)
             if settings.cache

@@ -23,6 +23,7 @@ from typing import Final
 
 import httpx
 
+from events.chain import CHAIN_HEADER, Chain
 from events.json_codec import JsonObject, JsonValue
 from events.run import RunRequest
 from listener_runtime.address_policy import AddressPolicy, IpAddress
@@ -34,6 +35,7 @@ from listener_runtime.http_request import (
     RequestArguments,
     outgoing_request,
 )
+from listener_runtime.own_service import OwnService
 
 RESPONSE_BYTES_MAX: Final = 5 * 1024 * 1024
 _REDIRECTS_MAX: Final = 5
@@ -48,8 +50,14 @@ _CONNECTIONS: Final = httpx.Limits(max_connections=32, max_keepalive_connections
 class HttpCalls:
     """What all runs share: the policy and the connections."""
 
-    def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        tls: ssl.SSLContext | None = None,
+        own: OwnService | None = None,
+    ) -> None:
         self._policy = policy
+        self._own = own or OwnService((), "")
         self._tls = tls
         self._lines: OrderedDict[Origin, _Line] = OrderedDict()
 
@@ -61,15 +69,16 @@ class HttpCalls:
         Raises HostCallError for whatever is refused or fails; the caller bounds its time.
         """
         request = outgoing_request(arguments).with_header("user-agent", "rowcast")
+        chain = run.chain.extended(run.listener)
         if not request.has_effect:
-            return await self._in_time(request, arguments.timeout_s)
+            return await self._in_time(request, arguments.timeout_s, chain)
         body = base64.b64encode(request.body).decode()
         step = steps.take("http", request.method, str(request.url), body)
         key = idempotency_key(run.event_id, run.listener, step)
         request = request.with_header("idempotency-key", key)
         succeeded = False
         try:
-            answer = await self._in_time(request, arguments.timeout_s)
+            answer = await self._in_time(request, arguments.timeout_s, chain)
             succeeded = answer["status"] not in _ASK_AGAIN
         finally:
             if not succeeded:
@@ -83,26 +92,29 @@ class HttpCalls:
             _, line = self._lines.popitem()
             await line.transport.aclose()
 
-    async def _in_time(self, request: OutgoingRequest, timeout_s: float | None) -> JsonObject:
+    async def _in_time(
+        self, request: OutgoingRequest, timeout_s: float | None, chain: Chain
+    ) -> JsonObject:
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:
-                return await self._follow(request)
+                return await self._follow(request, chain)
         except TimeoutError as error:
             if not limit.expired():
                 raise HostCallError(f"{request.url} failed: {_said(error)}") from error
             raise HostCallError(f"{request.url} did not answer within {timeout_s} s") from error
 
-    async def _follow(self, request: OutgoingRequest) -> JsonObject:
+    async def _follow(self, request: OutgoingRequest, chain: Chain) -> JsonObject:
         for _ in range(_REDIRECTS_MAX + 1):
             origin = request.origin
             self._policy.check_name(origin.host, origin.port)
             found = await _resolve(origin)
-            addresses = self._policy.usable(origin.host, origin.port, found)
+            addresses = self._policy.usable(origin.host, origin.port, found)[:_ADDRESSES_TRIED]
+            signed = self._own.header(chain, origin.host, origin.port, addresses)
             line = await self._line(origin)
             line.in_flight += 1
             try:
-                response = await _send(line.transport, request, addresses[:_ADDRESSES_TRIED])
+                response = await _send(line.transport, request, addresses, signed)
                 try:
                     location = response.headers.get("location")
                     if response.status_code not in _REDIRECTS or location is None:
@@ -159,13 +171,16 @@ async def _resolve(origin: Origin) -> list[IpAddress]:
 
 
 async def _send(
-    transport: httpx.AsyncHTTPTransport, request: OutgoingRequest, addresses: Sequence[IpAddress]
+    transport: httpx.AsyncHTTPTransport,
+    request: OutgoingRequest,
+    addresses: Sequence[IpAddress],
+    signed_chain: str | None,
 ) -> httpx.Response:
     """The response of the first address that takes a connection, its body still to be read."""
     failure: httpx.TransportError | None = None
     for address in addresses:
         try:
-            return await transport.handle_async_request(_pinned(request, address))
+            return await transport.handle_async_request(_pinned(request, address, signed_chain))
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             failure = error
         except httpx.TransportError as error:
@@ -175,10 +190,14 @@ async def _send(
     ) from failure
 
 
-def _pinned(request: OutgoingRequest, address: IpAddress) -> httpx.Request:
+def _pinned(
+    request: OutgoingRequest, address: IpAddress, signed_chain: str | None
+) -> httpx.Request:
     headers = dict(request.headers)
     headers["host"] = request.origin.authority
     headers["accept-encoding"] = "identity"
+    if signed_chain is not None:
+        headers[CHAIN_HEADER] = signed_chain
     return httpx.Request(
         request.method,
         request.url.copy_with(host=str(address)),

@@ -16,6 +16,7 @@ from typing import Final
 import httpx
 import msgspec
 
+from events.chain import CHAIN_HEADER
 from events.json_codec import encode
 from listener_runtime.address_policy import canonical_host
 from listener_runtime.errors import HostCallError
@@ -31,7 +32,7 @@ _OURS: Final = frozenset(
     (
         *("host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"),
         *("te", "trailer", "expect", "proxy-authorization", "proxy-connection"),
-        *("proxy-authenticate", "accept-encoding"),
+        *("proxy-authenticate", "accept-encoding", CHAIN_HEADER),
     )
 )
 _SENT_ACROSS_ORIGINS: Final = frozenset(

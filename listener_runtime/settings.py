@@ -33,14 +33,16 @@ class HostSettings:
     """What host calls may reach.
 
     `http_allow` holds `host:port` that g.http may call; `http_private` those of them that may lie
-    on private or loopback addresses;
-    `cache` is the address of a Redis, the embedded cache where empty; `schemas` are those of the
-    events that runs emit.
+    on private or loopback addresses; `http_own` those where our own HTTP service is, which get the
+    run's chain, signed with `chain_secret`; `cache` is the address of a Redis, the embedded cache
+    where empty; `schemas` are those of the events that runs emit.
     """
 
     databases: Mapping[str, DatabaseAccess] = field(default_factory=dict[str, DatabaseAccess])
     http_allow: tuple[str, ...] = ()
     http_private: tuple[str, ...] = ()
+    http_own: tuple[str, ...] = ()
+    chain_secret: str = ""
     cache: str = ""
     cache_prefix: str = "rowcast"
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])

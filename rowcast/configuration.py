@@ -100,10 +100,14 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[listeners.http]: which `host:port` g.http may call; `private` names inner addresses."""
+    """[listeners.http]: which `host:port` g.http may call; `private` names inner addresses.
+
+    `own` names those, beside this machine's, where our own HTTP service is.
+    """
 
     allow: tuple[str, ...] = ()
     private: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
 
 class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

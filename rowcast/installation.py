@@ -238,6 +238,7 @@ class Installation:
             statement_timeout_s=http.statement_timeout_s,
             connections_max=http.connections,
             schemas=self.event_schemas(),
+            chain_secret=self.jwt_secret,
         )
 
     def postgres_source(self, name: str) -> PostgresSource:
@@ -288,10 +289,21 @@ class Installation:
             databases=databases,
             http_allow=http.allow,
             http_private=http.private,
+            http_own=(*self._own_addresses(), *http.own),
+            chain_secret=self.jwt_secret,
             cache=self.configuration.listeners.cache,
             cache_prefix=self.configuration.kafka.prefix,
             secrets=self.configuration.secrets,
             schemas=self.event_schemas(),
+        )
+
+    def _own_addresses(self) -> tuple[str, ...]:
+        """Where the HTTP service listens on this machine."""
+        host = self.configuration.http.host
+        return tuple(
+            f"[{one}]:{self.http_port}" if ":" in one else f"{one}:{self.http_port}"
+            for one in dict.fromkeys(("127.0.0.1", "::1", host))
+            if one not in ("0.0.0.0", "::")
         )
 
     def _embedded_sources(self, kind: str) -> list[tuple[str, SourceSettings]]:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
+import httpx
 import psycopg
 import pytest
 
+from events.chain import Chain
+from events.signed_chain import sign_chain
+from events.token import make_token
+from rowcast.installation import open_installation
 from tests.integration.live_installation import LiveInstallation
 
 pytestmark = pytest.mark.integration
@@ -80,3 +87,24 @@ def test_a_listener_that_changes_the_row_it_listens_to_does_not_loop(
             "select name from users where email = 'loop@example.com'"
         ).fetchone()
     assert row == ("Loop!",)
+
+
+def test_a_call_of_our_own_api_carries_the_chain_of_the_listener_that_made_it(
+    live: LiveInstallation,
+) -> None:
+    installation = open_installation(live.folder)
+    chain = Chain("root-over-http", ("caller",))
+    signed = sign_chain(chain, installation.jwt_secret, time.time_ns() // 1_000_000)
+    token = make_token(installation.jwt_secret, "service_role", "test", 60, now=time.time())
+    url = f"{live.status().http}/rest/v1/users?id=eq.2"
+    headers = {"authorization": f"Bearer {token}", "rowcast-chain": signed}
+    answer = httpx.patch(url, json={"name": "over http"}, headers=headers)
+    assert answer.status_code == 204, answer.text
+    events = live.wait_for_events(lambda event: event.chain == chain, 2)
+    assert sorted(event.type for event in events) == [
+        "api.data.shop.users.updated",
+        "db.shop.public.users.updated",
+    ]
+    forged = httpx.patch(url, json={}, headers={**headers, "rowcast-chain": f"{signed[:-2]}xx"})
+    assert forged.status_code == 400
+    assert "not this installation's" in forged.json()["message"]

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import ssl
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from pathlib import Path
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from events.chain import Chain
 from events.json_codec import JsonObject, JsonValue
 from events.run import RunRequest
+from events.signed_chain import verify_chain
 from listener_runtime.address_policy import AddressPolicy
 from listener_runtime.errors import HostCallError
 from listener_runtime.host_call_steps import Steps
@@ -500,3 +502,40 @@ async def test_the_certificate_must_be_that_of_the_name(
     await untrusting.close()
     listening.close()
     await listening.wait_closed()
+
+
+async def test_calls_to_our_own_service_and_no_other_carry_the_runs_chain(server: Server) -> None:
+    async with Server() as other:
+        ours = (f"127.0.0.1:{server.port}",)
+        allowed = (f"localhost:{server.port}", f"localhost:{other.port}")
+        host = HostCalls(
+            HostSettings(
+                http_allow=allowed, http_private=allowed, http_own=ours, chain_secret="secret"
+            )
+        )
+        calls = host.open(request())
+        try:
+            here = f"http://localhost:{server.port}"
+            there = f"http://localhost:{other.port}"
+            said = [
+                heard(await http(calls, "GET", f"{here}/echo")),
+                heard(await http(calls, "POST", f"{here}/redirect?to=/echo&code=307")),
+                heard(await http(calls, "GET", f"{there}/redirect?to={here}/echo")),
+            ]
+            elsewhere = [
+                heard(await http(calls, "GET", f"{there}/echo")),
+                heard(await http(calls, "GET", f"{here}/redirect?to={there}/echo")),
+            ]
+            with pytest.raises(HostCallError, match="set by Rowcast"):
+                await http(calls, "GET", f"{there}/echo", headers={"Rowcast-Chain": "x"})
+        finally:
+            await calls.close()
+            await host.close()
+    now_ms = time.time_ns() // 1_000_000
+    for one in said:
+        headers = one["headers"]
+        assert isinstance(headers, dict)
+        chain = verify_chain(str(headers["rowcast-chain"]), "secret", now_ms)
+        assert chain == Chain("shop/0/1", ("second",))
+    for one in elsewhere:
+        assert "rowcast-chain" not in str(one["headers"])
