@@ -25,7 +25,7 @@ from cdc.message_encoder import MessageEncoder
 from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_preparation import Preparation, prepare
 from cdc.postgres_publication import OWN_SCHEMA
-from cdc.postgres_slot import identify, slot_state
+from cdc.postgres_slot import identify, match_failover, slot_state
 from cdc.postgres_slot_watch import SlotWatch
 from cdc.postgres_snapshot import PostgresSnapshots
 from cdc.postgres_snapshot_plan import plan_snapshots
@@ -88,6 +88,7 @@ async def capture_postgres(
             with answered_in_time(source, replication):
                 identity = await identify(replication)
             prepared = await prepare(source, cluster, connection, publisher, identity, last)
+            await match_failover(connection, replication, source)
             topic = SnapshotTopic(cluster, source.name)
             stack.push_async_callback(topic.close)
             queue = SnapshotQueue(cluster.topics.snapshots, await topic.open())

@@ -16,6 +16,7 @@ from cdc.postgres_sink_risks import find_sink_risks
 from cdc.postgres_slot import slot_state
 from cdc.postgres_slot_watch import read_retention
 from cdc.postgres_source import Connection, PostgresSource, connect
+from cdc.postgres_standbys import find_standby_risks
 from cdc.wal_retention import MEBIBYTE
 
 _SERVER: LiteralString = """
@@ -37,7 +38,14 @@ async def examine_postgres(source: PostgresSource) -> list[Finding]:
             await _server(connection),
             await _replication_right(source),
         ]
-        for examine in (_slot, _publication, _synchronous_commit, _risks, find_sink_risks):
+        for examine in (
+            _slot,
+            _publication,
+            _synchronous_commit,
+            _risks,
+            find_sink_risks,
+            find_standby_risks,
+        ):
             try:
                 findings += await examine(connection, source)
             except CaptureConfigError as error:

@@ -24,7 +24,6 @@ from cdc.postgres_publication import (
     published_tables,
 )
 from cdc.postgres_slot import (
-    ServerIdentity,
     SlotState,
     create_slot,
     drop_slot,
@@ -36,6 +35,7 @@ from cdc.progress import PostgresProgress, decode_progress
 from cdc.publisher import Publisher
 from cdc.snapshot_plan import plan_note
 from cdc.snapshot_state import Plan
+from cdc.timeline import ServerIdentity, carried_over
 from cdc.topic_creation import ensure_topics
 from events.cluster import Cluster
 from events.event import make_event
@@ -88,7 +88,17 @@ async def prepare(
         )
     reason = find_gap(progress, identity, slot, publication_existed=existed)
     if reason is None:
-        return Preparation(connection, progress, added)
+        carried = carried_over(progress, identity) or progress
+        if carried is not progress:
+            _log.warning(
+                "%s: the server went from timeline %d to %d; all that was told is in its log, "
+                "going on from %s",
+                source.name,
+                progress.timeline,
+                carried.timeline,
+                carried.end,
+            )
+        return Preparation(connection, carried, added)
     if source.on_gap == "stop":
         await _announce_gap(source, cluster, publisher, progress, progress, reason)
         raise CaptureGapError(

@@ -43,6 +43,8 @@ class PostgresSource:
     `timeout_s`: a connection on which the server says nothing for so long is given up.
     `on_record_too_large`: whether capture ends where a record is larger than Kafka takes, or tells
     of it in a dead letter and goes on.
+    `failover_slot`: from version 17 on standbys may keep a copy of the slot, so that capture goes
+    on after a failover.
     """
 
     name: str
@@ -61,6 +63,7 @@ class PostgresSource:
     tombstones: bool = False
     timeout_s: float = 60.0
     on_record_too_large: OversizedPolicy = "stop"
+    failover_slot: bool = True
 
     def wants(self, schema: str, table: str) -> bool:
         """Whether a table is to be captured."""

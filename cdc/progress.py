@@ -18,9 +18,10 @@ from events.lsn import Lsn
 class PostgresProgress:
     """What of a PostgreSQL log is published.
 
-    `commit` is where the last transaction's commit record begins (in its changes' ids), `end`
-    the position after it: nothing before `end` is needed again. `ordinal` None means the whole
-    transaction; n means its changes 1 to n, and `end` is then that of the transaction before.
+    `commit` is where the last transaction's commit record begins (in its changes' ids) or, of a
+    message of no transaction, where it ends; `end` the position after it: nothing before `end` is
+    needed again. `ordinal` None means the whole transaction; n means its changes 1 to n, and
+    `end` is then that of the transaction before.
     `gap` is the id of the gap event that stands after it, so that it is not emitted again.
     """
 

@@ -410,7 +410,10 @@ class TransactionAssembly:
         place = MessagePlace.outside(self._source, message, self._now_ms)
         topic, key, value = encoder.record(message, place)
         self._group.add(topic, key, value, (), self._now_ms)
-        self.advance(message.position)
+        progress = self.advance(message.position)
+        if progress.ordinal is None:
+            # The last that was told, for whoever compares it with another timeline.
+            self._progress = replace(progress, commit=message.position)
 
     def _add(self, encoder: ChangeEncoder, change: Change, transaction: TransactionBytes) -> None:
         self._ordinal += 1

@@ -97,6 +97,7 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group_mb: _GroupMb = 8
     format: Literal["json", "connect-json"] = "json"
     tombstones: bool = False
+    failover_slot: bool = True
 
 
 class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

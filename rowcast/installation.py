@@ -261,6 +261,7 @@ class Installation:
             group_mb=settings.group_mb,
             format=settings.format,
             tombstones=settings.tombstones,
+            failover_slot=settings.failover_slot,
         )
 
     def mongo_source(self, name: str) -> MongoSource:

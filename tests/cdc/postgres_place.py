@@ -122,11 +122,23 @@ async def own_place(
 async def capturing(
     place: Place, source: PostgresSource | None = None
 ) -> AsyncGenerator[asyncio.Task[None]]:
+    async with capture_of(source or place.source, place.cluster, place.captures) as task:
+        yield task
+
+
+@asynccontextmanager
+async def capture_of(
+    source: PostgresSource,
+    cluster: Cluster,
+    captures: list[asyncio.Task[None]] | None = None,
+    *,
+    ends_with: type[Exception] = FencedError,
+) -> AsyncGenerator[asyncio.Task[None]]:
+    """A capture that reads, until the end of the context; raises what else ended it before."""
     stop, ready = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(
-        capture_postgres(source or place.source, place.cluster, stop=stop, on_ready=ready.set)
-    )
-    place.captures.append(task)
+    task = asyncio.create_task(capture_postgres(source, cluster, stop=stop, on_ready=ready.set))
+    if captures is not None:
+        captures.append(task)
     waiter = asyncio.create_task(ready.wait())
     await asyncio.wait([task, waiter], return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
@@ -137,5 +149,5 @@ async def capturing(
     finally:
         stop.set()
         await asyncio.wait([task])
-    if not task.cancelled() and not isinstance(task.exception(), FencedError):
+    if not task.cancelled() and not isinstance(task.exception(), ends_with):
         task.result()

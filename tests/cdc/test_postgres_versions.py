@@ -11,8 +11,8 @@ import base64
 import os
 import random
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import psycopg
@@ -20,11 +20,12 @@ import pytest
 from aiokafka import ConsumerRecord
 from psycopg import sql
 
-from cdc.postgres import PostgresSource, capture_postgres
+from cdc.postgres import PostgresSource
 from events.cluster import Cluster
 from events.connect_json import plain_key, plain_value
 from events.json_codec import JsonValue
 from events.values import SESSION_SETTINGS
+from tests.cdc.postgres_place import capture_of
 from tests.cdc.random_table import SETUP, TYPES, random_columns, random_value
 from tests.events.values.cast_back import cast_text, exact
 
@@ -62,7 +63,7 @@ async def test_every_type_of_every_table_comes_back(
         connect = replace(plain, name=f"{name}c", slot=f"{name}c", format="connect-json")
         async with AsyncExitStack() as stack:
             captures = [
-                await stack.enter_async_context(_capturing(source, cluster))
+                await stack.enter_async_context(capture_of(source, cluster))
                 for source in (plain, connect)
             ]
             for table, columns in tables.items():
@@ -103,21 +104,6 @@ async def _until_all(
                     capture.result()
             records = {place: await read_topic(topic) for place, topic in topics.items()}
     return records
-
-
-@asynccontextmanager
-async def _capturing(
-    source: PostgresSource, cluster: Cluster
-) -> AsyncGenerator[asyncio.Task[None]]:
-    stop, ready = asyncio.Event(), asyncio.Event()
-    capture = asyncio.create_task(capture_postgres(source, cluster, stop=stop, on_ready=ready.set))
-    waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait((capture, waiting), return_when=asyncio.FIRST_COMPLETED)
-    try:
-        yield capture
-    finally:
-        stop.set()
-        await capture
 
 
 async def _types(connection: Connection) -> list[str]:

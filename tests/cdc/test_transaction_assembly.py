@@ -184,7 +184,7 @@ def test_a_message_that_comes_again_is_skipped() -> None:
         assembly.feed(message)
     group, progress = assembly.take()
     assert [body["id"] for body in bodies(group)] == ["shop/00000000000000C8"]
-    assert progress == replace(START, end=Lsn(200))
+    assert progress == replace(START, commit=Lsn(200), end=Lsn(200))
     assembly.feed(begin(200))
     assembly.feed(insert(1))
     assert len(bodies(assembly.take()[0])) == 1
