@@ -14,6 +14,9 @@ from api.answer import Answer
 from api.api_event import ApiCall, Outcome
 from api.call_journal import CallJournal
 from api.errors import ApiError, EventsUnavailableError
+from events.chain import CHAIN_HEADER, Chain
+from events.errors import EventFormatError
+from events.signed_chain import verify_chain
 from events.traceparent import continue_trace
 
 _log = logging.getLogger(__name__)
@@ -29,6 +32,17 @@ def begin_call(scope: Scope, headers: Mapping[str, str], event_type: str) -> Api
         begun_ms=int(time.time() * 1_000),
         traceparent=continue_trace(headers.get("traceparent"), secrets.token_bytes(24)),
     )
+
+
+def calling_chain(headers: Mapping[str, str], secret: str) -> Chain | None:
+    """The chain of the listener that calls; raises ApiError for one that we did not sign."""
+    signed = headers.get(CHAIN_HEADER)
+    if signed is None:
+        return None
+    try:
+        return verify_chain(signed, secret, int(time.time() * 1_000))
+    except EventFormatError as error:
+        raise ApiError(400, "RC400", f"{error}; leave it out") from error
 
 
 def call_failure(error: Exception, call: ApiCall) -> ApiError:

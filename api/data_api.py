@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from api.answer import Answer, error_answer
 from api.api_event import ApiCall, Outcome, Verb, data_type
 from api.call_journal import CallJournal
-from api.call_recording import CallRecording, begin_call, call_failure
+from api.call_recording import CallRecording, begin_call, call_failure, calling_chain
 from api.caller import CallerReader
 from api.data_request import DataRequest
 from api.data_source import DataSource
@@ -34,10 +34,7 @@ from api.openapi import describe_api
 from api.preferences import parse_preferences
 from api.query_parser import read_parameters
 from api.settings import ApiSettings
-from events.chain import CHAIN_HEADER, Chain
-from events.errors import EventFormatError
 from events.json_codec import encode
-from events.signed_chain import verify_chain
 
 _log = logging.getLogger(__name__)
 
@@ -105,16 +102,6 @@ class DataApi:
         if outcome == "ok":
             recording.answered(answer.status)
 
-    def _chain(self, headers: dict[str, str]) -> Chain | None:
-        """The chain of the listener that calls; one that we did not sign is refused."""
-        signed = headers.get(CHAIN_HEADER)
-        if signed is None:
-            return None
-        try:
-            return verify_chain(signed, self._settings.chain_secret, int(time.time() * 1_000))
-        except EventFormatError as error:
-            raise ApiError(400, "rowcast-chain", f"{error}; leave it out") from error
-
     async def _answer(
         self,
         scope: Scope,
@@ -125,7 +112,7 @@ class DataApi:
     ) -> Answer:
         client = scope.get("client")
         address = client[0] if client else ""
-        call.chain = self._chain(headers)
+        call.chain = calling_chain(headers, self._settings.chain_secret)
         call.caller = caller = self._callers.read(headers, address, now=time.time())
         method = call.method
         if method not in _READING and method not in _WRITING:

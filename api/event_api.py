@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from api.answer import JSON, Answer, error_answer
 from api.api_event import ApiCall, Outcome
 from api.call_journal import CallJournal
-from api.call_recording import CallRecording, begin_call, call_failure
+from api.call_recording import CallRecording, begin_call, call_failure, calling_chain
 from api.caller import CallerReader
 from api.errors import ApiError
 from api.exchange import (
@@ -81,6 +81,7 @@ class EventApi:
     async def _answer(
         self, scope: Scope, receive: Receive, headers: dict[str, str], call: ApiCall
     ) -> Answer:
+        call.chain = calling_chain(headers, self._settings.chain_secret)
         client = scope.get("client")
         call.caller = self._callers.read(headers, client[0] if client else "", now=time.time())
         if call.caller.role != "service_role":
@@ -95,7 +96,7 @@ class EventApi:
         self._journal.check_write()
         self._emitted.check_write()
         body = await read_request_body(receive, headers, self._settings.body_bytes_max)
-        emissions = _emissions(body, self._settings.schemas, call.traceparent)
+        emissions = _emissions(body, self._settings.schemas, call)
         call.name = ", ".join(sorted({one.event_type for one in emissions}))
         call.rows = len(emissions)
         for one in emissions[:-1]:
@@ -107,7 +108,7 @@ class EventApi:
         return Answer(201, encode({"ids": ids}), JSON)
 
 
-def _emissions(body: bytes, schemas: EventSchemas, traceparent: str | None) -> list[_Emission]:
+def _emissions(body: bytes, schemas: EventSchemas, call: ApiCall) -> list[_Emission]:
     try:
         value = decode(body)
     except ValueError as error:
@@ -115,10 +116,10 @@ def _emissions(body: bytes, schemas: EventSchemas, traceparent: str | None) -> l
     items = value if isinstance(value, list) else [value]
     if len(items) > _EVENTS_MAX:
         raise ApiError(413, "RC413", f"found {len(items)} events, expected at most {_EVENTS_MAX}")
-    return [_emission(item, schemas, traceparent) for item in items]
+    return [_emission(item, schemas, call) for item in items]
 
 
-def _emission(item: JsonValue, schemas: EventSchemas, traceparent: str | None) -> _Emission:
+def _emission(item: JsonValue, schemas: EventSchemas, call: ApiCall) -> _Emission:
     if not isinstance(item, dict) or not set(item) <= _FIELDS:
         raise _invalid('expected {"type": "custom.x", "data": ..., "key": "..."}')
     event_type, key = item.get("type"), item.get("key")
@@ -136,7 +137,8 @@ def _emission(item: JsonValue, schemas: EventSchemas, traceparent: str | None) -
             data=data,
             ts_ms=int(time.time() * 1_000),
             key=key,
-            traceparent=traceparent,
+            chain=call.chain,
+            traceparent=call.traceparent,
         )
     except InvalidDataError as error:
         details: JsonObject = {"type": event_type, "path": error.path, "problem": error.problem}

@@ -105,6 +105,12 @@ def test_a_call_of_our_own_api_carries_the_chain_of_the_listener_that_made_it(
         "api.data.shop.users.updated",
         "db.shop.public.users.updated",
     ]
+    emitted = httpx.post(
+        f"{live.status().http}/admin/v1/events", json={"type": "custom.over_http"}, headers=headers
+    )
+    assert emitted.status_code == 201, emitted.text
+    (event,) = live.wait_for_events(lambda event: event.type == "custom.over_http")
+    assert event.chain == chain
     forged = httpx.patch(url, json={}, headers={**headers, "rowcast-chain": f"{signed[:-2]}xx"})
     assert forged.status_code == 400
     assert "not this installation's" in forged.json()["message"]
