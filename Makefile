@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check format clean fuzz-api bench-sandbox bench-capture bench-latency bench-memory
+.PHONY: install up test check format clean ledger fuzz fuzz-api bench-sandbox bench-capture bench-latency bench-memory
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -88,6 +88,19 @@ $(STAMPS)/jdbc-sink: tests/cdc/jdbc_sink/pom.xml | $(STAMPS)
 	@$(SAY) 'Kafka Connect and the Debezium JDBC sink with Maven into build/jdbc-sink, for a test'
 	@rm -rf build/jdbc-sink && mkdir -p build/jdbc-sink
 	@mvn --batch-mode --quiet --file tests/cdc/jdbc_sink/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/jdbc-sink
+	@touch $@
+
+# Kills in a row under load, and a ledger of them: make ledger KILLS=200 SEED=42
+ledger: install
+	@PYTHONPATH=. $(BIN)/python -m tests.faults.ledger --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED)) $(if $(OUT),--out $(OUT))
+
+# Any bytes into the decoders, guided by what they cover: make fuzz RUNS=200000
+fuzz: $(STAMPS)/python $(STAMPS)/atheris
+	@PYTHONPATH=. $(BIN)/python -m tests.fuzz.decoders -atheris_runs=$(or $(RUNS),200000) -max_len=512 $(if $(SEED),-seed=$(SEED))
+
+$(STAMPS)/atheris: tests/fuzz/requirements.txt | $(STAMPS)
+	@$(SAY) 'atheris into $(VENV), for fuzzing'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/fuzz/requirements.txt
 	@touch $@
 
 clean:

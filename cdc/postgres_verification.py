@@ -107,6 +107,7 @@ class _Work:
         self._states = SnapshotStates(source.name)
         self._topics: dict[str, TopicDescription] = {}
         self._looks: dict[int, list[Look]] = {}
+        self._others: dict[str, TopicDescription] = {}
         self._letters: list[LetterData] = []
         self._all_tables = False
 
@@ -143,7 +144,7 @@ class _Work:
             found = Verification(self._source.name, str(position))
             tally_store = VerificationStore(self._folder / "transactions.sqlite")
             stack.callback(tally_store.close)
-            tally = TransactionTally(tally_store, progress.end)
+            tally = TransactionTally(tally_store, self._source.name, progress.end)
             for one, store in zip(read, stores, strict=True):
                 self._say(f"reading the topic {one.encoder.topic}")
                 found.tables.append(await self._compare(one, store, tally))
@@ -185,8 +186,12 @@ class _Work:
 
     async def _read_own_topics(self) -> None:
         """How tables looked, and which changes were too large for their topics."""
-        schema, dead = self._cluster.topics.schema, self._cluster.topics.dead
-        described = await described_topics(self._cluster, {schema, dead}.__contains__)
+        topics = self._cluster.topics
+        schema, dead, events = topics.schema, topics.dead, topics.events
+        described = await described_topics(self._cluster, {schema, dead, events}.__contains__)
+        if events in described:
+            # What rowcast.emit writes has its ordinal too.
+            self._others[events] = described[events]
         if schema in described:
             count = described[schema].partitions
             records = await read_to_end(self._cluster, schema, count)
@@ -341,7 +346,7 @@ class _Work:
 
     async def _count_others(self, tally: TransactionTally, counted: set[str]) -> str | None:
         """Count the changes on topics that were not compared; why that cannot be done, if so."""
-        for name, description in self._topics.items():
+        for name, description in (self._topics | self._others).items():
             extent = await topic_extent(self._cluster, name, description.partitions)
             if description.is_compacted or any(extent.starts.values()):
                 return f"the topic {name} no longer holds all that was written to it"

@@ -190,13 +190,14 @@ class TopicFold:
 class TransactionTally:
     """Which changes of each transaction are on a source's topics, up to a position."""
 
-    def __init__(self, store: VerificationStore, end: Lsn) -> None:
+    def __init__(self, store: VerificationStore, source: str, end: Lsn) -> None:
         self._store = store
+        self._source = source
         self._end = end.value
         self._held: dict[int, Tally] = {}
 
     def take(self, value: bytes | None) -> None:
-        """A record of any topic of the source; one that is no change is left out."""
+        """A record of any topic; one that is no change of the source is left out."""
         if value is None:
             return
         try:
@@ -204,7 +205,7 @@ class TransactionTally:
             place = _PLACE.decode(value or b"")
         except (msgspec.DecodeError, SourceFormatError):
             return
-        if place.transaction is None:
+        if place.transaction is None or place.source.name != self._source:
             return
         self.count(place.source.lsn, place.transaction.total_order)
 
@@ -225,6 +226,7 @@ class TransactionTally:
 
 class _Commit(msgspec.Struct):
     lsn: int
+    name: str
 
 
 class _Order(msgspec.Struct):

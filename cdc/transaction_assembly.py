@@ -205,7 +205,10 @@ class TransactionAssembly:
         if rows is None:
             raise RuntimeError("rows do not go the compiled way here")
         rows.ordinal = self._ordinal
-        status = rows.drain(*copy, frames_max, *self._room())
+        try:
+            status = rows.drain(*copy, frames_max, *self._room())
+        except ValueError as error:
+            raise _unreadable(error) from error
         self._settle(rows)
         return status, rows.frame if status == FRAME else b""
 
@@ -215,12 +218,15 @@ class TransactionAssembly:
         Raises SourceFormatError where the message cannot follow those before.
         """
         rows = self._rows
-        if rows is not None:
-            rows.ordinal = self._ordinal
-            if rows.feed(data):
-                self._settle(rows)
-                return None
-        return self._feed_long(data)
+        try:
+            if rows is not None:
+                rows.ordinal = self._ordinal
+                if rows.feed(data):
+                    self._settle(rows)
+                    return None
+            return self._feed_long(data)
+        except ValueError as error:
+            raise _unreadable(error) from error
 
     def _feed_long(self, data: bytes) -> Relation | None:
         if data[:1] == b"I":
@@ -319,6 +325,7 @@ class TransactionAssembly:
         if self._skipped_to == _ALL or message.relation in self._ignored:
             return
         encoder = self._encoder(message.relation)
+        _check_columns(encoder, message.new, message.old)
         changes = encoder.updated(
             message.old,
             message.new,
@@ -338,6 +345,7 @@ class TransactionAssembly:
         if self._skipped_to == _ALL or message.relation in self._ignored:
             return
         encoder = self._encoder(message.relation)
+        _check_columns(encoder, message.old, None)
         change = encoder.deleted(
             message.old,
             self._ordinal + 1,
@@ -469,6 +477,23 @@ class TransactionAssembly:
                 f"found a change of the relation {oid}, which was not announced"
             )
         return encoder
+
+
+def _check_columns(encoder: ChangeEncoder, row: Row, other: Row | None) -> None:
+    relation = encoder.relation
+    for one in (row, row if other is None else other):
+        if len(one) != len(relation.columns):
+            raise SourceFormatError(
+                f"found {len(one)} values of {relation.schema}.{relation.name}, expected "
+                f"{len(relation.columns)}"
+            )
+
+
+def _unreadable(error: ValueError) -> SourceFormatError:
+    return SourceFormatError(
+        f"found a value that is not of its type's text form ({error}), expected UTF-8 as "
+        "client_encoding promises; a database in SQL_ASCII may hold anything"
+    )
 
 
 _ALL = 1 << 62

@@ -56,6 +56,7 @@ CHANGES: Sequence[LiteralString] = (
     "insert into emptied select generate_series(1, 50)",
     "truncate emptied",
     "insert into emptied values (7), (8)",
+    "select rowcast.emit('custom.paid'), pg_logical_emit_message(true, 'mail', '{}')",
     "alter table names add column since date default '2026-01-01', drop column age",
     "update names set since = '2026-02-02' where first = '9'",
 )
