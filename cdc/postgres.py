@@ -24,6 +24,7 @@ from cdc.errors import CaptureConfigError, SourceLostError
 from cdc.message_encoder import MessageEncoder
 from cdc.postgres_catalogue import PostgresCatalogue
 from cdc.postgres_preparation import Preparation, prepare
+from cdc.postgres_primary import primary_of
 from cdc.postgres_publication import OWN_SCHEMA
 from cdc.postgres_slot import identify, match_failover, slot_state
 from cdc.postgres_slot_watch import SlotWatch
@@ -87,14 +88,21 @@ async def capture_postgres(
             stack.push_async_callback(replication.close)
             with answered_in_time(source, replication):
                 identity = await identify(replication)
-            prepared = await prepare(source, cluster, connection, publisher, identity, last)
+            primary = await primary_of(source, connection, identity)
+            if primary is not None:
+                stack.push_async_callback(primary.close)
+            prepared = await prepare(
+                source, cluster, connection, primary, publisher, identity, last
+            )
             await match_failover(connection, replication, source)
             topic = SnapshotTopic(cluster, source.name)
             stack.push_async_callback(topic.close)
             queue = SnapshotQueue(cluster.topics.snapshots, await topic.open())
             group = ChangeGroup()
             events_topic, published = cluster.topics.events, prepared.just_published
-            for note in await plan_snapshots(source, connection, queue, events_topic, published):
+            for note in await plan_snapshots(
+                source, primary or connection, queue, events_topic, published
+            ):
                 group.add_note(note.topic, note.key, note.value, time.time_ns() // 1_000_000)
             if group:
                 await publisher.publish(group, prepared.progress.encode())
@@ -113,7 +121,13 @@ async def capture_postgres(
                 limits=GroupLimits(source.group_records, source.group_mb << 20),
             )
             snapshots = PostgresSnapshots(
-                source, cluster, identity.database, topic, queue, assembly, stream.wake
+                source if primary is connection else source.at_primary,
+                cluster,
+                identity.database,
+                topic,
+                queue,
+                assembly,
+                stream.wake,
             )
             capture = _Capture(source, publisher, connection, catalogue, stream, assembly)
             watching = watch.run(publisher.found(wal_budget_key(source.name)), capture.note)

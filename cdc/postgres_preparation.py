@@ -17,10 +17,12 @@ from cdc.change_group import ChangeGroup
 from cdc.errors import CaptureConfigError, CaptureGapError, ProgressFormatError
 from cdc.postgres_emit import ensure_emit_function
 from cdc.postgres_new_tables import follow_new_tables, publish_missing
+from cdc.postgres_primary import await_replay, recovers
 from cdc.postgres_publication import (
     Table,
     ensure_publication,
     identify_keyless_rows,
+    publication_exists,
     published_tables,
 )
 from cdc.postgres_slot import (
@@ -44,6 +46,8 @@ from events.topic import change_topic
 _log = logging.getLogger(__name__)
 
 _OLDEST_SERVER = 140_000
+STANDBY_SINCE = 160_000
+"""Before it a standby cannot decode its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +66,25 @@ async def prepare(
     source: PostgresSource,
     cluster: Cluster,
     connection: Connection,
+    primary: Connection | None,
     publisher: Publisher,
     identity: ServerIdentity,
     last: bytes | None,
 ) -> Preparation:
     """Make everything ready; `last` is the value of the last progress record.
 
+    `primary` is where can be written: the connection itself, or that of a standby's primary.
     Raises CaptureConfigError for what the user must set, CaptureGapError where changes are lost.
     """
     await check_server(connection)
     progress = _progress_of(source, last)
-    existed = await ensure_publication(connection, source)
-    # In this order: a table made in between is seen by the one or the other.
-    await follow_new_tables(connection, source)
-    added = await publish_missing(connection, source, set())
-    if source.keyless_full:
-        await identify_keyless_rows(connection, source)
-    await ensure_emit_function(connection, source)
+    existed, added = await _publish(source, connection, primary)
     tables = await published_tables(connection, source)
     await ensure_topics(cluster, [change_topic(source.name, *table) for table in tables])
     slot = await slot_state(connection, source)
     if progress is None:
         return Preparation(
-            connection, await _first_start(source, connection, publisher, identity, slot)
+            connection, await _first_start(source, connection, primary, publisher, identity, slot)
         )
     reason = find_gap(progress, identity, slot, publication_existed=existed)
     if reason is None:
@@ -109,15 +109,45 @@ async def prepare(
     if slot is None or slot.invalidation is not None or not existed:
         if slot is not None:
             await drop_slot(connection, source)
-        slot = await create_slot(connection, source)
+        slot = await create_slot(connection, source, primary)
     after = _progress_at(identity, slot)
     await _announce_gap(source, cluster, publisher, progress, after, reason)
     _log.warning("%s: %s; going on from %s", source.name, reason, after.end)
     return Preparation(connection, after)
 
 
+async def _publish(
+    source: PostgresSource, connection: Connection, primary: Connection | None
+) -> tuple[bool, Sequence[Table]]:
+    """See to the publication: whether it was there, and tables added to it."""
+    if primary is None:
+        if not await publication_exists(connection, source):
+            raise CaptureConfigError(
+                found=f"a standby without the publication {source.publication}",
+                expected="the publication, which is made on its primary",
+                mend=f"set primary_dsn in {source.setting}, or on the primary: create publication "
+                f'"{source.publication}" for all tables with (publish_via_partition_root = true)',
+            )
+        return True, ()
+    existed = await ensure_publication(primary, source)
+    # In this order: a table made in between is seen by the one or the other.
+    await follow_new_tables(primary, source)
+    added = await publish_missing(primary, source, set())
+    if source.keyless_full:
+        await identify_keyless_rows(primary, source)
+    await ensure_emit_function(primary, source)
+    await await_replay(connection, primary)
+    return existed, added
+
+
 async def check_server(connection: Connection) -> None:
     """Raise CaptureConfigError where the server cannot be captured from."""
+    if connection.info.server_version < STANDBY_SINCE and await recovers(connection):
+        raise CaptureConfigError(
+            found=f"a standby of PostgreSQL {connection.info.server_version // 10_000}",
+            expected="16 or later, which can decode the log of a standby, or the primary",
+            mend="set dsn to the primary",
+        )
     if connection.info.server_version < _OLDEST_SERVER:
         raise CaptureConfigError(
             found=f"PostgreSQL {connection.info.server_version // 10_000}",
@@ -158,18 +188,19 @@ def _progress_of(source: PostgresSource, last: bytes | None) -> PostgresProgress
 async def _first_start(
     source: PostgresSource,
     connection: Connection,
+    primary: Connection | None,
     publisher: Publisher,
     identity: ServerIdentity,
     slot: SlotState | None,
 ) -> PostgresProgress:
     if slot is None:
-        slot = await create_slot(connection, source)
+        slot = await create_slot(connection, source, primary)
     elif slot.invalidation is not None:
         _log.warning(
             "%s: the slot was invalidated (%s), making it anew", source.name, slot.invalidation
         )
         await drop_slot(connection, source)
-        slot = await create_slot(connection, source)
+        slot = await create_slot(connection, source, primary)
     else:
         _log.warning(
             "%s: there is no progress yet but the slot %s is; going on from %s",

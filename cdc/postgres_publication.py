@@ -88,7 +88,7 @@ create event trigger rowcast_keyless on ddl_command_end
 _LOCK_TIMEOUT = "3s"
 _KIND: LiteralString = """
     select puballtables, pg_catalog.obj_description(oid, 'pg_publication')
-    from pg_catalog.pg_publication where pubname = %s
+    from pg_catalog.pg_publication where pubname = %s and not pg_catalog.pg_is_in_recovery()
 """
 _OF_ONE_OWNER = "Rowcast: all tables of the role that captures"
 """Comment of a publication that we made of all that a role owns, so new ones belong into it."""
@@ -99,13 +99,18 @@ async def ensure_publication(connection: Connection, source: PostgresSource) -> 
 
     Raises CaptureConfigError where the role may not or there is no table to publish.
     """
-    cursor = await connection.execute(
-        "select from pg_catalog.pg_publication where pubname = %s", (source.publication,)
-    )
-    if await cursor.fetchone() is not None:
+    if await publication_exists(connection, source):
         return True
     await _create(connection, source, superuser=await is_superuser(connection))
     return False
+
+
+async def publication_exists(connection: Connection, source: PostgresSource) -> bool:
+    """Whether it is there."""
+    cursor = await connection.execute(
+        "select from pg_catalog.pg_publication where pubname = %s", (source.publication,)
+    )
+    return await cursor.fetchone() is not None
 
 
 async def published_tables(connection: Connection, source: PostgresSource) -> list[Table]:
@@ -130,7 +135,7 @@ async def keyless_tables(connection: Connection, source: PostgresSource) -> list
 
 
 async def takes_new_tables(connection: Connection, source: PostgresSource) -> bool:
-    """Whether tables that are made later have to be added to the publication."""
+    """Whether tables that are made later have to be added to the publication, and here."""
     cursor = await connection.execute(_KIND, (source.publication,))
     row = await cursor.fetchone()
     if row is None or row[0]:

@@ -13,6 +13,7 @@ from typing import LiteralString, cast
 from psycopg import errors
 
 from cdc.errors import CaptureConfigError
+from cdc.postgres_primary import running_transactions_logged
 from cdc.postgres_source import Connection, PostgresSource, no_replication_right
 from cdc.progress import PostgresProgress
 from cdc.timeline import ServerIdentity, carried_over, parse_history
@@ -106,8 +107,12 @@ async def slot_state(connection: Connection, source: PostgresSource) -> SlotStat
     )
 
 
-async def create_slot(connection: Connection, source: PostgresSource) -> SlotState:
+async def create_slot(
+    connection: Connection, source: PostgresSource, primary: Connection | None
+) -> SlotState:
     """Make the slot; it begins behind all transactions that are open now, and waits for them.
+
+    `primary` is the connection itself, or of a standby its primary's, where that is known.
 
     Raises CaptureConfigError where the server has no room or the role no right.
     """
@@ -116,13 +121,20 @@ async def create_slot(connection: Connection, source: PostgresSource) -> SlotSta
     if source.failover_slot and connection.info.server_version >= FAILOVER_SINCE:
         create = _CREATE_FAILOVER
     try:
-        await connection.execute(create, (source.slot,))
+        async with running_transactions_logged(source, connection, primary):
+            await connection.execute(create, (source.slot,))
     except errors.ConfigurationLimitExceeded as error:
         raise CaptureConfigError(
             found="all replication slots of the server in use",
             expected=f"a free one for {source.slot}",
             mend="alter system set max_replication_slots = 20, and restart the server; "
             "or drop a slot that nobody uses (select * from pg_replication_slots)",
+        ) from error
+    except errors.ObjectNotInPrerequisiteState as error:
+        raise CaptureConfigError(
+            found=f"the server refusing to make a slot: {str(error).strip()}",
+            expected="wal_level = logical on the primary of this standby",
+            mend="on the primary: alter system set wal_level = 'logical', and restart it",
         ) from error
     except errors.InsufficientPrivilege as error:
         raise no_replication_right(connection.info.user) from error

@@ -114,7 +114,8 @@ async def check_rights(source: PostgresSource, connection: Connection) -> None:
         raise CaptureConfigError(
             found="a standby, which cannot write the watermarks of a snapshot",
             expected="the primary, where rows that are there already are to be loaded",
-            mend=f'set dsn in {source.setting} to the primary, or snapshot = "never"',
+            mend=f"set primary_dsn in {source.setting} to the primary, where rows are then read, "
+            'or snapshot = "never"',
         )
     if not may_emit:
         role = connection.info.user

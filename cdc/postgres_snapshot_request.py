@@ -19,7 +19,7 @@ async def check_request(source: PostgresSource, table: str, where: str) -> Snaps
 
     Raises CaptureConfigError where the table is not captured or the condition is no SQL for it.
     """
-    connection = await connect(source)
+    connection = await connect(source.at_primary)
     try:
         published = await published_tables(connection, source)
         found = next(

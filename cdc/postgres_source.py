@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import psycopg
@@ -44,7 +44,7 @@ class PostgresSource:
     `on_record_too_large`: whether capture ends where a record is larger than Kafka takes, or tells
     of it in a dead letter and goes on.
     `failover_slot`: from version 17 on standbys may keep a copy of the slot, so that capture goes
-    on after a failover.
+    on after a failover. `primary_dsn` is the primary's address where `dsn` is that of a standby.
     """
 
     name: str
@@ -64,11 +64,17 @@ class PostgresSource:
     timeout_s: float = 60.0
     on_record_too_large: OversizedPolicy = "stop"
     failover_slot: bool = True
+    primary_dsn: str = ""
 
     def wants(self, schema: str, table: str) -> bool:
         """Whether a table is to be captured."""
         name = f"{schema}.{table}"
         return not self.tables or any(fnmatch.fnmatchcase(name, glob) for glob in self.tables)
+
+    @property
+    def at_primary(self) -> PostgresSource:
+        """The source with the address of where can be written."""
+        return replace(self, dsn=self.primary_dsn) if self.primary_dsn else self
 
     @property
     def setting(self) -> str:

@@ -11,9 +11,6 @@ from cdc.finding import Finding, Severity
 from cdc.postgres_slot import FAILOVER_SINCE, slot_state
 from cdc.postgres_source import Connection, PostgresSource
 
-STANDBY_SINCE = 160_000
-"""Before it a standby cannot decode its log."""
-
 _SETTINGS: LiteralString = """
     select current_setting('hot_standby_feedback') = 'on', current_setting('primary_slot_name'),
            current_setting('synchronized_standby_slots', true),
@@ -33,7 +30,7 @@ async def find_standby_risks(connection: Connection, source: PostgresSource) -> 
         return []
     feedback, primary_slot, synchronized, recovers = row
     if recovers:
-        return _of_standby(connection, source, str(primary_slot or ""), feedback=bool(feedback))
+        return _of_standby(source, str(primary_slot or ""), feedback=bool(feedback))
     if connection.info.server_version < FAILOVER_SINCE or not source.failover_slot:
         return []
     found: list[Finding] = []
@@ -72,17 +69,15 @@ async def find_standby_risks(connection: Connection, source: PostgresSource) -> 
     return found
 
 
-def _of_standby(
-    connection: Connection, source: PostgresSource, primary_slot: str, *, feedback: bool
-) -> list[Finding]:
+def _of_standby(source: PostgresSource, primary_slot: str, *, feedback: bool) -> list[Finding]:
     found: list[Finding] = []
-    if connection.info.server_version < STANDBY_SINCE:
+    if not source.primary_dsn:
         found.append(
             _finding(
-                "error",
-                f"a standby of version {connection.info.server_version // 10_000}",
-                "version 16 or later, or the primary",
-                f"set dsn in {source.setting} to the primary",
+                "warning",
+                "a standby without primary_dsn: capture makes no publication and loads no rows",
+                "the primary's address, for what has to be written",
+                f"set primary_dsn in {source.setting}",
             )
         )
     if not feedback:

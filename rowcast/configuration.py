@@ -98,6 +98,7 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["json", "connect-json"] = "json"
     tombstones: bool = False
     failover_slot: bool = True
+    primary_dsn: str = ""
 
 
 class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

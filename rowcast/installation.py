@@ -262,6 +262,7 @@ class Installation:
             format=settings.format,
             tombstones=settings.tombstones,
             failover_slot=settings.failover_slot,
+            primary_dsn=settings.primary_dsn,
         )
 
     def mongo_source(self, name: str) -> MongoSource:
