@@ -10,13 +10,16 @@ topic of custom events like those emitted elsewhere. Pure.
 
 from __future__ import annotations
 
+import logging
 from base64 import b64encode
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import orjson
 
+from cdc.errors import SourceFormatError
 from cdc.pgoutput import LogicalMessage
+from cdc.read_message import READ_PREFIX, read_record
 from cdc.row_encoder import TransactionBytes
 from events.event_id import postgres_message_id
 from events.event_type import check_custom_type
@@ -24,6 +27,8 @@ from events.json_codec import decode_object, encode, encode_key
 from events.names import encode_segment
 from events.values.json_documents import encode_json
 from events.values.text import encode_text
+
+_log = logging.getLogger(__name__)
 
 _OWN_PREFIX = "rowcast"
 EMIT_PREFIX = "rowcast.emit"
@@ -69,6 +74,7 @@ class MessageEncoder:
         self._events_topic = events_topic
         self._topic = f"{encode_segment(source)}.messages"
         self._source = source
+        self._database = database
         own = encode({"connector": "postgresql", "name": source, "db": database})
         self._source_json = b',"source":' + own[:-1] + b","
 
@@ -76,10 +82,23 @@ class MessageEncoder:
         """Whether a message is an event."""
         if message.prefix == EMIT_PREFIX:
             return message.transactional
+        if message.prefix == READ_PREFIX:
+            return not message.transactional
         return not message.prefix.startswith(_OWN_PREFIX)
 
+    def lone(self, message: LogicalMessage, now_ms: int) -> MessageRecord | None:
+        """The record of a message of no transaction; None where one of ours tells of no read."""
+        if message.prefix != READ_PREFIX:
+            return self.record(message, MessagePlace.outside(self._source, message, now_ms))
+        try:
+            return MessageRecord(*read_record(self._source, self._database, message, now_ms))
+        except SourceFormatError as error:
+            # Any role may write one, so it must not stop capture.
+            _log.warning("%s: %s", message.position, error)
+            return None
+
     def record(self, message: LogicalMessage, place: MessagePlace) -> MessageRecord:
-        """The record of a message that is wanted."""
+        """The record of a message that is wanted and tells of no read."""
         emission = _emission(message) if message.prefix == EMIT_PREFIX else None
         if emission is not None:
             event_type, key, data = emission

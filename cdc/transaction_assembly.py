@@ -415,8 +415,10 @@ class TransactionAssembly:
         # Its position is that after its record, where the next commit record may begin.
         if message.position <= self._progress.end:
             return
-        place = MessagePlace.outside(self._source, message, self._now_ms)
-        topic, key, value = encoder.record(message, place)
+        record = encoder.lone(message, self._now_ms)
+        if record is None:
+            return
+        topic, key, value = record
         self._group.add(topic, key, value, (), self._now_ms)
         progress = self.advance(message.position)
         if progress.ordinal is None:

@@ -53,6 +53,11 @@ def row_type(source: str, schema: str, table: str, operation: RowOperation) -> s
     )
 
 
+def read_type(source: str, schema: str, table: str) -> str:
+    """Event type of a read of a table's rows, or of a collection's documents."""
+    return ".".join(("db", *map(encode_segment, (source, schema, table)), "read"))
+
+
 def check_event_type(text: str) -> str:
     """The type itself where it is one.
 

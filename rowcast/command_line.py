@@ -20,7 +20,15 @@ from infra.errors import InfraError
 from listener_runtime.errors import ImageError, WheelError
 from router.errors import RouterError
 from router.module import Module
-from rowcast import definition_files, inspection, listener_test, packages, service, verify_command
+from rowcast import (
+    definition_files,
+    inspection,
+    listener_test,
+    packages,
+    read_audit,
+    service,
+    verify_command,
+)
 from rowcast.doctor import examine
 from rowcast.emission import emit_event
 from rowcast.errors import NotRunningError, RowcastError
@@ -149,6 +157,68 @@ def snapshot(folder: Path, source: str, table: str, where: str) -> None:
     """Load a table's rows into its topic: rowcast snapshot shop public.orders."""
     asked = _run(ask_for_snapshot(open_installation(folder), source, table, where))
     click.echo(f"asked for {asked}; `rowcast status` shows how far it is")
+
+
+@main.group()
+def audit() -> None:
+    """Make reads of rows events (docs/read-audit.md)."""
+
+
+@audit.command("enable")
+@_folder_option
+@click.argument("source")
+@click.argument("table")
+@click.option("--rows", is_flag=True, required=True, help="Each row that is read is an event.")
+@click.option("--force", is_flag=True, help="Hold the table's owner to it too.")
+def audit_enable(folder: Path, source: str, table: str, rows: bool, force: bool) -> None:
+    """Install the row policy on a table."""
+    del rows
+    click.echo(_run(read_audit.enable(open_installation(folder), source, table, force=force)))
+
+
+@audit.command("disable")
+@_folder_option
+@click.argument("source")
+@click.argument("table")
+def audit_disable(folder: Path, source: str, table: str) -> None:
+    """Take the row policy away; nothing of it is left."""
+    click.echo(_run(read_audit.disable(open_installation(folder), source, table)))
+
+
+@audit.command("list")
+@_folder_option
+@click.argument("source")
+def audit_list(folder: Path, source: str) -> None:
+    """Name the tables whose reads are events."""
+    click.echo(_run(read_audit.audited(open_installation(folder), source)))
+
+
+@main.command()
+@_folder_option
+@click.option("--source", default="shop", show_default=True, help="Name of the source.")
+@click.option("--table", required=True, help="schema.table, or table in public.")
+@click.option("--key", help="Of one row: its key's value, or the key as JSON.")
+@click.option("--subject", help="By one reader: the token's subject, or the database user.")
+@click.option("--since", help="Not longer ago than this, e.g. 90m or 1d.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def reads(
+    folder: Path,
+    source: str,
+    table: str,
+    key: str | None,
+    subject: str | None,
+    since: str | None,
+    as_json: bool,
+) -> None:
+    """List who read rows of a table."""
+    text = read_audit.reads_text(
+        *(open_installation(folder), source, table),
+        key=key,
+        subject=subject,
+        since=since,
+        as_json=as_json,
+    )
+    click.echo(_run(text))
 
 
 @main.command()

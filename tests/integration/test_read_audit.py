@@ -1,0 +1,55 @@
+"""`rowcast audit` as a user has it: a read is an event, a listener runs, a client hears of it."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.integration.live_installation import LiveInstallation, next_event
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_read_row_runs_a_listener_reaches_a_client_and_is_found_again(
+    live: LiveInstallation,
+) -> None:
+    dsn = live.status().sources["shop"].dsn
+    with psycopg.connect(dsn, autocommit=True) as owner:
+        owner.execute("create table if not exists patients (id int primary key, name text)")
+        owner.execute("insert into patients values (7, 'Ada') on conflict do nothing")
+        owner.execute("drop role if exists nurse")
+        owner.execute("create role nurse login password 'x'")
+        owner.execute("grant select on patients to nurse")
+    live.apply(
+        "watch_reads",
+        """
+        # /// rowcast
+        # on = "db.shop.public.patients.read"
+        # ///
+        async def main(event, g):
+            return [event["key"], event["who"]["user"], event["read"]["exact"]]
+        """,
+    )
+    refused = live.command("audit", "enable", "shop", "patients", "--rows", check=False)
+    assert refused.returncode == 2
+    assert "--force" in refused.stderr
+    said = live.command("audit", "enable", "shop", "patients", "--rows", "--force").stdout
+    assert "shop.public.patients.reads" in said
+    assert "public.patients  by row" in live.command("audit", "list", "shop").stdout
+    with live.websocket({"pattern": "db.shop.public.patients.read"}) as client:
+        with psycopg.connect(make_conninfo(dsn, user="nurse", password="x")) as reader:
+            assert reader.execute("select name from patients where id = 7").fetchall() == [("Ada",)]
+        event = next_event(client)
+    assert (event["type"], event["key"]) == ("db.shop.public.patients.read", {"id": 7})
+    (run, *_) = live.wait_for_runs("watch_reads")
+    assert run["result"] == [{"id": 7}, "nurse", "row"]
+    look = ("reads", "--table", "patients", "--since", "1d", "--json")
+    for condition in (("--key", "7"), ("--key", '{"id":7}'), ("--subject", "nurse")):
+        (found,) = live.command(*look, *condition).stdout.splitlines()
+        assert json.loads(found)["who"]["user"] == "nurse"
+    assert live.command(*look[:-1], "--key", "8").stdout.strip() == "no reads"
+    live.command("audit", "disable", "shop", "patients")
+    assert "no table of shop is audited" in live.command("audit", "list", "shop").stdout
