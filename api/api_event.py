@@ -7,7 +7,10 @@ second one with the same `call` says so, and the last one holds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
+
+import orjson
 
 from api.caller import Caller
 from events.chain import CHAIN_HEADER, TRACEPARENT_HEADER, Chain
@@ -22,6 +25,7 @@ KEYS_BYTES_MAX: Final = 256 * 1024
 _TEXT_MAX: Final = 2_000
 
 
+@lru_cache(maxsize=4_096)
 def data_type(source: str, table: str, verb: Verb) -> str:
     """`api.data.<source>.<table>.<verb>`; `_` stands for what there is not."""
     return f"api.data.{encode_segment(source or '_')}.{encode_segment(table or '_')}.{verb}"
@@ -83,8 +87,9 @@ class ApiCall:
             "error": error,
             "trace": self.traceparent,
         }
-        # Keys come as JSON from the database and are not read again.
-        value = encode(body)[:-1] + b',"keys":' + keys + b"}"
+        # Keys come as JSON from the database and are not read again. Every number here is finite,
+        # so that nothing has to be looked for that orjson would turn into null.
+        value = orjson.dumps(body)[:-1] + b',"keys":' + keys + b"}"
         headers: Headers = ()
         if self.traceparent is not None:
             headers = ((TRACEPARENT_HEADER, self.traceparent.encode()),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from api.postgres_answer import Rows, call_answer, read_answer, write_answer
 from api.postgres_database import PostgresDatabase
 from api.query_parser import parse_query
 from api.query_tree import Condition, Query
+from api.read_plan import ReadPlan, ReadPlans, Shape
 from api.request_body import RequestBody, read_body
 from api.sql_call import call_statement, choose_function
 from api.sql_read import Counting, read_statement
@@ -39,6 +41,10 @@ class PostgresData:
     def __init__(self, database: PostgresDatabase, rows_max: int) -> None:
         self._database = database
         self._rows_max = rows_max
+        self._plans = ReadPlans()
+        self._planned_for: Catalogue | None = None
+        # Nobody can send it, so that no value of a query is taken for a mark.
+        self._marker = f"\x01{secrets.token_hex(16)}."
 
     @property
     def name(self) -> str:
@@ -102,33 +108,61 @@ class PostgresData:
                 f"Could not find the table '{schema}.{request.name[:200]}' in the schema cache",
                 hint=_tables_hint(catalogue, schema),
             )
-        query = parse_query(request.parameters)
         if request.read_only:
-            return await self._read(catalogue, table, query, request, call)
+            return await self._read(catalogue, table, request, call)
+        query = parse_query(request.parameters)
         return await self._write(catalogue, table, query, request, call, commit)
 
     async def _read(
         self,
         catalogue: Catalogue,
         table: CatalogueTable,
-        query: Query,
         request: DataRequest,
         call: ApiCall,
     ) -> Answer:
-        selection = with_range(query.selection, request.headers.get("range", ""))
-        statement = read_statement(
-            catalogue,
-            table,
-            selection,
-            rows_max=self._rows_max,
-            keys=table.may_return_key(request.caller.role),
-            total=_counting(request),
-        )
+        statement, offset = self._read_statement(catalogue, table, request)
         rows = Rows.of(await self._run(request, statement))
         if rows.total is not None:
             rows = replace(rows, total=max(rows.total, rows.count))
         call.rows, call.keys = rows.count, rows.keys
-        return read_answer(request, rows, selection.offset)
+        return read_answer(request, rows, offset)
+
+    def _read_statement(
+        self, catalogue: Catalogue, table: CatalogueTable, request: DataRequest
+    ) -> tuple[Statement, int]:
+        """The statement of a read, and how many rows it leaves out first."""
+        counting = _counting(request)
+        keys = table.may_return_key(request.caller.role)
+
+        def make(parameters: Sequence[tuple[str, str]]) -> tuple[Statement, int]:
+            found = parse_query(parameters).selection
+            selection = with_range(found, request.headers.get("range", ""))
+            statement = read_statement(
+                catalogue, table, selection, rows_max=self._rows_max, keys=keys, total=counting
+            )
+            return statement, selection.offset
+
+        if "range" in request.headers:
+            return make(request.parameters)
+        shape = Shape.of(request.parameters)
+        key = (table.place, keys, counting, shape.key)
+        plans = self._plans_of(catalogue)
+        plan = plans.find(key)
+        if plan is None:
+            try:
+                marked, offset = make(shape.marked(self._marker))
+            except ApiError:
+                return make(request.parameters)  # whose error tells what was asked
+            plan = ReadPlan.of(marked, shape, self._marker, offset)
+            if plan is None:
+                return make(request.parameters)
+            plans.keep(key, plan)
+        return plan.fill(shape), plan.offset
+
+    def _plans_of(self, catalogue: Catalogue) -> ReadPlans:
+        if catalogue is not self._planned_for:
+            self._plans, self._planned_for = ReadPlans(), catalogue
+        return self._plans
 
     async def _write(
         self,

@@ -7,12 +7,13 @@ Each transaction works as the role of the caller's token, with the claims where 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-import weakref
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import psycopg
 from psycopg.pq.abc import PGresult
@@ -26,6 +27,8 @@ from api.postgres_session import LostConnectionError, PostgresSession
 from api.settings import ApiSettings, PostgresApiSource
 from api.statement import Statement
 from events.chain import Chain
+
+Connected: TypeAlias = tuple[psycopg.AsyncConnection, PostgresSession]
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +52,8 @@ class PostgresDatabase:
         self._pool = AsyncConnectionPool[psycopg.AsyncConnection](
             source.dsn,
             min_size=1,
-            max_size=settings.connections_max,
+            # One more, with which the catalogue is read.
+            max_size=settings.connections_max + 1,
             open=False,
             timeout=_WAIT_S,
             kwargs={
@@ -60,7 +64,11 @@ class PostgresDatabase:
                 "application_name": "rowcast api",
             },
         )
-        self._sessions = weakref.WeakKeyDictionary[psycopg.AsyncConnection, PostgresSession]()
+        self._idle: list[Connected] = []
+        self._waiters: deque[asyncio.Future[Connected | None]] = deque()
+        self._taken = 0
+        self._connections_max = settings.connections_max
+        self._closed = False
         self._catalogue: Catalogue | None = None
         self._read_s = 0.0
         self._reading = asyncio.Lock()
@@ -81,6 +89,11 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """End all connections."""
+        self._closed = True
+        while self._idle:
+            connection, session = self._idle.pop()
+            session.forget()
+            await self._pool.putconn(connection)
         await self._pool.close()
 
     async def catalogue(self, *, since_s: float = 0.0) -> Catalogue:
@@ -132,7 +145,7 @@ class PostgresDatabase:
         """
         context = self._as(caller, method, path, read_only=False)
         try:
-            async with self._session() as session:
+            async with self._session(look=True) as session:
                 begin = [_BEGIN] if chain is None else [_BEGIN, _marked(chain)]
                 results = await session.run([*begin, context, statement, _CONSTRAINTS])
                 yield results[-2]
@@ -156,34 +169,99 @@ class PostgresDatabase:
         )
 
     @asynccontextmanager
-    async def _session(self) -> AsyncGenerator[PostgresSession]:
-        """A connection, given back outside of any transaction or not at all."""
+    async def _session(self, *, look: bool = False) -> AsyncGenerator[PostgresSession]:
+        """A connection, given back outside of any transaction or not at all.
+
+        With `look`, for what is not tried twice, the server is known not to have ended it.
+        """
         connection, session = await self._take()
+        while look and session.look():
+            await self._give_back(connection, session)
+            connection, session = await self._take()
         try:
             yield session
         finally:
-            if session.broken:
-                await connection.close()
-            elif session.in_transaction:
-                try:
+            if not session.broken and session.in_transaction:
+                with contextlib.suppress(LostConnectionError, ApiError):
                     await session.run([_ROLLBACK])
-                except (LostConnectionError, ApiError):
-                    await connection.close()
-            await self._pool.putconn(connection)
+            if session.broken or session.in_transaction or self._closed:
+                await self._give_back(connection, session)
+            else:
+                self._pass_on((connection, session))
 
-    async def _take(self) -> tuple[psycopg.AsyncConnection, PostgresSession]:
+    async def _take(self) -> Connected:
         while True:
-            try:
+            # The one used last is the warmest, here and in the server.
+            found = self._idle.pop() if self._idle else None
+            if found is None and self._taken >= self._connections_max:
+                found = await self._wait()
+            if found is None:
+                if self._taken >= self._connections_max:
+                    continue
+                return await self._connect()
+            if not found[1].was_closed:
+                return found
+            await self._give_back(*found)
+
+    async def _wait(self) -> Connected | None:
+        """A connection that somebody gives back, None where there may be room for a new one."""
+        waiter: asyncio.Future[Connected | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                return await waiter
+        except BaseException as error:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif waiter.done() and not waiter.cancelled():
+                given = waiter.result()
+                if given is not None:
+                    self._pass_on(given)
+            if isinstance(error, TimeoutError):
+                raise SourceUnavailableError(
+                    self.name, f"all {self._connections_max} connections are in use"
+                ) from error
+            raise
+
+    async def _connect(self) -> Connected:
+        self._taken += 1
+        try:
+            while True:
                 connection = await self._pool.getconn()
-            except (PoolTimeout, psycopg.Error) as error:
+                session = PostgresSession(connection)
+                if not session.look():
+                    return connection, session
+                session.forget()
+                await connection.close()
+                await self._pool.putconn(connection)
+        except BaseException as error:
+            self._taken -= 1
+            if isinstance(error, (PoolTimeout, psycopg.Error)):
                 raise SourceUnavailableError(self.name, str(error)) from error
-            session = self._sessions.get(connection)
-            if session is None:
-                session = self._sessions[connection] = PostgresSession(connection)
-            if not session.was_closed:
-                return connection, session
-            await connection.close()
-            await self._pool.putconn(connection)
+            raise
+
+    def _pass_on(self, connected: Connected) -> None:
+        """Give a connection to who has waited longest, or keep it."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connected)
+                return
+        self._idle.append(connected)
+
+    async def _give_back(
+        self, connection: psycopg.AsyncConnection, session: PostgresSession
+    ) -> None:
+        session.forget()
+        # What a session has prepared under its names would meet the next session's.
+        await connection.close()
+        await self._pool.putconn(connection)
+        self._taken -= 1
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
 
     async def _read_catalogue(self) -> Catalogue:
         try:

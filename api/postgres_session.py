@@ -37,15 +37,23 @@ class PostgresSession:
         self._prepared: dict[str, bytes] = {}
         self._names = itertools.count()
         self._seen: set[str] = set()
+        self._waiter: asyncio.Future[None] | None = None
+        self._watched = -1
         self.broken = False
+        self.was_closed = False
+        """Whether the server has ended it while it was idle."""
+        self._watch()
 
-    @property
-    def was_closed(self) -> bool:
-        """Whether the server has ended it in the meantime."""
-        # The server says nothing to an idle connection but that it closes it.
-        watch = select.poll()
-        watch.register(self._pgconn.socket, select.POLLIN)
-        return bool(watch.poll(0))
+    def look(self) -> bool:
+        """Whether the server has ended it, looked for now: what it said may not be heard yet."""
+        self.was_closed = self.was_closed or self._is_readable()
+        return self.was_closed
+
+    def forget(self) -> None:
+        """Watch it no more; it is not used again."""
+        if self._watched >= 0:
+            asyncio.get_running_loop().remove_reader(self._watched)
+            self._watched = -1
 
     @property
     def in_transaction(self) -> bool:
@@ -72,6 +80,8 @@ class PostgresSession:
         except psycopg.Error as error:
             raise LostConnectionError(str(error).strip() or type(error).__name__) from error
         self.broken = False
+        if self._watched < 0:
+            self._watch()
         failed: PGresult | None = None
         for statement, result in zip(statements, results, strict=True):
             if failed is None and result.status == ExecStatus.FATAL_ERROR:
@@ -139,19 +149,35 @@ class PostgresSession:
     async def _ready(self, *, writing: bool) -> None:
         """Wait until the socket can be read, or written too."""
         loop = asyncio.get_running_loop()
-        socket = self._pgconn.socket
-        ready: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(socket, _wake, ready)
+        self._waiter = loop.create_future()
+        if self._watched < 0:
+            self._watch()
         if writing:
-            loop.add_writer(socket, _wake, ready)
+            loop.add_writer(self._watched, self._wake)
         try:
-            await ready
+            await self._waiter
         finally:
-            loop.remove_reader(socket)
-            if writing:
-                loop.remove_writer(socket)
+            self._waiter = None
+            if writing and self._watched >= 0:
+                loop.remove_writer(self._watched)
 
+    def _watch(self) -> None:
+        """Be told of whatever comes, once for all calls: that is cheaper than for each."""
+        self._watched = self._pgconn.socket
+        asyncio.get_running_loop().add_reader(self._watched, self._wake)
 
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+            return
+        if self._is_readable():
+            # The server says nothing to an idle connection but that it closes it, and nobody
+            # reads now what comes in the midst of a call. (What is read already wakes late.)
+            self.was_closed = not self.broken
+            self.forget()
+
+    def _is_readable(self) -> bool:
+        look = select.poll()
+        look.register(self._pgconn.socket, select.POLLIN)
+        return bool(look.poll(0))

@@ -36,6 +36,8 @@ def parse_preferences(header: str) -> Preferences:
 
     Raises ApiError for an unknown one where `handling=strict` is asked.
     """
+    if not header:
+        return NO_PREFERENCES
     found: dict[str, str] = {}
     unknown: list[str] = []
     for part in header.split(","):

@@ -17,10 +17,16 @@ from events.token import TokenVerifier
 
 
 class ApiService:
-    """Started before its routes are served, closed after."""
+    """Started before its routes are served, closed after; `journal` is one of its own if none."""
 
-    def __init__(self, cluster: Cluster, verifier: TokenVerifier, settings: ApiSettings) -> None:
-        self._journal = CallJournal(cluster, cluster.topics.api)
+    def __init__(
+        self,
+        cluster: Cluster,
+        verifier: TokenVerifier,
+        settings: ApiSettings,
+        journal: CallJournal | None = None,
+    ) -> None:
+        self._journal = journal or CallJournal(cluster, cluster.topics.api)
         self._sources: list[DataSource] = [
             PostgresData(PostgresDatabase(name, source, settings), settings.rows_max)
             for name, source in settings.sources.items()

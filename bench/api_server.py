@@ -1,0 +1,95 @@
+"""One contestant of `make bench-api` as a process: prints `ready` once it listens.
+
+python bench/api_server.py bare|silent|events PORT DSN BOOTSTRAP
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import LiteralString
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from api.call_journal import CallJournal
+from api.service import ApiService
+from api.settings import ApiSettings, PostgresApiSource
+from cdc.topic_creation import ensure_own_topics
+from events.cluster import Cluster
+from events.event import OutgoingEvent
+from events.token import TokenVerifier
+from rowcast.http_server import HttpServer
+
+SECRET = "a secret of thirty-two characters"
+CONNECTIONS = 16
+ONE: LiteralString = """
+    select coalesce(json_agg(t), '[]')::text
+    from (select id, name, price from items where id = %s) t
+"""
+MANY: LiteralString = """
+    select coalesce(json_agg(t), '[]')::text
+    from (select id, name, price, at from items where shelf = %s order by id limit 20) t
+"""
+
+
+class SilentJournal(CallJournal):
+    """Takes every event and sends none: what calls cost without their events."""
+
+    def check_read(self) -> None:
+        """There is always room."""
+
+    def note(self, event: OutgoingEvent) -> None:
+        """Forget it."""
+
+
+def bare(dsn: str) -> tuple[AsyncConnectionPool[psycopg.AsyncConnection], list[BaseRoute]]:
+    """The obvious handler: Starlette, psycopg's pool, the same queries."""
+    pool = AsyncConnectionPool[psycopg.AsyncConnection](
+        dsn, min_size=CONNECTIONS, max_size=CONNECTIONS, open=False, kwargs={"autocommit": True}
+    )
+
+    async def items(request: Request) -> Response:
+        asked = request.query_params
+        statement, name = (ONE, "id") if "id" in asked else (MANY, "shelf")
+        value = int(asked[name].removeprefix("eq."))
+        async with pool.connection() as connection:
+            row = await (await connection.execute(statement, (value,))).fetchone()
+        return Response(row[0] if row else "[]", media_type="application/json")
+
+    return pool, [Route("/rest/v1/items", items)]
+
+
+async def main(kind: str, port: int, dsn: str, bootstrap: str) -> None:
+    """Serve until SIGTERM."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+
+    def ready() -> None:
+        print("ready", flush=True)
+
+    if kind == "bare":
+        pool, routes = bare(dsn)
+        await pool.open(wait=True)
+        await HttpServer(Starlette(routes=routes), "127.0.0.1", port, ready).run_until(stop)
+        await pool.close()
+        return
+    cluster = Cluster(bootstrap)
+    await ensure_own_topics(cluster)
+    settings = ApiSettings({"bench": PostgresApiSource(dsn, "none")}, connections_max=CONNECTIONS)
+    journal = SilentJournal(cluster, cluster.topics.api) if kind == "silent" else None
+    service = ApiService(cluster, TokenVerifier(SECRET), settings, journal)
+    await service.start()
+    app = Starlette(routes=service.routes())
+    await HttpServer(app, "127.0.0.1", port, ready).run_until(stop)
+    await service.close()
+
+
+if __name__ == "__main__":
+    kind, port, dsn, bootstrap = sys.argv[1:5]
+    asyncio.run(main(kind, int(port), dsn, bootstrap))
