@@ -65,6 +65,7 @@ async def verify_postgres(
     Kafka or PostgreSQL fails meanwhile.
     """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
+    source = source.at_primary
     limits = limits or VerifyLimits()
     try:
         connection = await connect(source)
@@ -161,9 +162,7 @@ class _Work:
             raise CaptureConfigError(
                 found="a standby, which does not tell which transactions are visible on it",
                 expected="the primary",
-                mend=f"set dsn in {self._source.setting} to the primary for this command, e.g. "
-                f"ROWCAST__SOURCES__{self._source.name.upper()}__DSN=... rowcast verify "
-                f"{self._source.name}",
+                mend=f"set primary_dsn in {self._source.setting} to the primary's address",
             )
 
     def _chosen(self, published: Sequence[Name], tables: Sequence[str]) -> list[Name]:

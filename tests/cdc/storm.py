@@ -50,7 +50,8 @@ class Writer(threading.Thread):
             while not self._stopped.wait(0.1):
                 try:
                     self._write_on()
-                except psycopg.OperationalError:
+                except (psycopg.OperationalError, psycopg.Rollback):
+                    # A rollback leaves the block only where the server died under it.
                     if not self._stubborn:
                         raise
         except BaseException as error:  # noqa: BLE001 - raised again by stop()

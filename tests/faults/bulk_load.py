@@ -59,7 +59,8 @@ class BulkWriter(threading.Thread):
                     with psycopg.connect(self._dsn, autocommit=True) as connection:
                         while not self._stopped.wait(self._random.uniform(0, self._pause_s)):
                             self._write(connection)
-                except psycopg.OperationalError:
+                except (psycopg.OperationalError, psycopg.Rollback):
+                    # A rollback leaves the block only where the server died under it.
                     continue
         except BaseException as error:  # noqa: BLE001 - raised again by stop()
             self.error = error
