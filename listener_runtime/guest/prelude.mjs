@@ -5,8 +5,13 @@
 // `load` and `os.system`, all of which are answered here from memory, so that no file, no network
 // and no Node module is ever touched.
 
-export const Deno = globalThis.Deno;
+export let Deno = globalThis.Deno;
 export const files = new Map();
+
+// A module can be imported again by whoever knows its address: what it exports is in the realm.
+export function forgetDeno() {
+  Deno = undefined;
+}
 
 delete globalThis.process;
 

@@ -4,6 +4,8 @@
 // wall: a guest that found a way through it meets a realm without Deno, network, workers, storage
 // or devices.
 
+import { forgetDeno } from "./prelude.mjs";
+
 const KEPT = new Set([
   "globalThis", "Object", "Function", "Array", "Number", "Boolean", "String", "Symbol", "BigInt",
   "Math", "JSON", "Reflect", "Proxy", "Promise", "Date", "RegExp", "Map", "Set", "WeakMap",
@@ -18,6 +20,7 @@ const KEPT = new Set([
 ]);
 
 export function scrubRealm() {
+  forgetDeno();
   for (const name of Reflect.ownKeys(globalThis)) {
     if (KEPT.has(name)) continue;
     delete globalThis[name];
@@ -28,4 +31,9 @@ export function scrubRealm() {
   // Emscripten's abort() writes to it.
   const quiet = () => {};
   globalThis.console = Object.freeze({ log: quiet, warn: quiet, error: quiet, info: quiet, debug: quiet });
+  // Deno's node: modules can still be imported and fail for want of a global `Deno`: a guest must
+  // not be able to put one of its own there, nor where a global is looked for next.
+  for (let scope = globalThis; scope !== null; scope = Object.getPrototypeOf(scope)) {
+    Object.preventExtensions(scope);
+  }
 }

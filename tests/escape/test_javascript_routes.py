@@ -77,6 +77,66 @@ SCRUBBED = {
     ),
     "looking up a name": "return await (await import('node:dns/promises')).lookup('localhost')",
     "the inspector": "return (await import('node:inspector')).open(0)",
+    "a session of the inspector": (
+        "const session = new (await import('node:inspector')).Session(); session.connect();"
+        "return await new Promise((ok, no) => session.post('Runtime.evaluate',"
+        " { expression: '1' }, (error, said) => (error ? no(error) : ok(said))))"
+    ),
+    "Deno in a module of the sandbox": (
+        "return typeof (await import(['./prelude', 'mjs'].join('.'))).Deno.kill"
+    ),
+    "Deno put back": "globalThis.Deno = {}; return typeof (await import('node:process')).pid",
+    "Deno put back behind globals": (
+        "Object.prototype.Deno = {}; return typeof (await import('node:process')).pid"
+    ),
+    "Deno put back in front": (
+        "Object.setPrototypeOf(globalThis, { Deno: {} }); return typeof Deno"
+    ),
+    "code from a data module": (
+        "return (await import('data:text/javascript,export default eval(`1`)')).default"
+    ),
+    "Deno in a data module": (
+        "return (await import('data:text/javascript,export default Deno.pid')).default"
+    ),
+    "Deno's own modules": "return await import('ext:core/mod.js')",
+    "flags of V8": (
+        "(await import('node:v8')).setFlagsFromString("
+        "'--no-disallow-code-generation-from-strings');"
+        "return [].constructor.constructor('return 1')()"
+    ),
+    "a picture of the heap": "return (await import('node:v8')).writeHeapSnapshot('/tmp/x.heap')",
+    "a context of its own": "return (await import('node:vm')).runInNewContext('1')",
+    "a worker of node's": (
+        "const { Worker } = await import('node:worker_threads');"
+        "return await new Promise((ok, no) => new Worker('data:text/javascript,1')"
+        " .on('online', ok).on('error', no))"
+    ),
+    "a child of a cluster": "return (await import('node:cluster')).default.fork().id",
+    "a datagram": (
+        "const socket = (await import('node:dgram')).createSocket('udp4');"
+        "return await new Promise((ok, no) => socket.on('error', no).bind(0, () => ok('bound')))"
+    ),
+    "folders through WASI": (
+        "const { WASI } = await import('node:wasi');"
+        "return typeof new WASI({ version: 'preview1', preopens: { '/': '/' } })"
+    ),
+    "an extension of a database": (
+        "const { DatabaseSync } = await import('node:sqlite');"
+        "const database = new DatabaseSync(':memory:', { allowExtension: true });"
+        "return database.loadExtension('/lib/x86_64-linux-gnu/libc.so.6') ?? 'loaded'"
+    ),
+    "a file attached to a database": (
+        "const { DatabaseSync } = await import('node:sqlite');"
+        "return new DatabaseSync(':memory:').exec(\"attach '/etc/passwd' as stolen\") ?? 'read'"
+    ),
+    "functions on the stack": (
+        "Error.prepareStackTrace = (_error, frames) => frames;"
+        "const found = () => new Error().stack.map("
+        " (one) => one.getThis?.() ?? one.getFunction?.());"
+        "const seen = await new Promise((ok) => setTimeout(() => ok([...found()]), 1));"
+        "const [first] = [...seen, ...found()].filter((one) => one != null);"
+        "return first.constructor.name"
+    ),
     "native code": "return process.dlopen({exports: {}}, '/lib/x86_64-linux-gnu/libc.so.6')",
     "a database in a file": (
         "const { DatabaseSync } = await import('node:sqlite'); return new DatabaseSync('/tmp/x.db')"
@@ -100,6 +160,35 @@ WITH_DENO = {
         "if (state !== 'granted') throw new Error(state); return state"
     ),
     "signalling others": "return Deno.kill(1, 'SIGCONT')",
+    "signalling its parent": "return Deno.kill(Deno.ppid, 'SIGCONT')",
+    "its own memory": "return Deno.openSync('/proc/self/mem', { read: true, write: true }).fd",
+    "its environment in /proc": "return Deno.readTextFileSync('/proc/self/environ')",
+    "its descriptors in /proc": "return [...Deno.readDirSync('/proc/self/fd')].length",
+    "a socket in a file": (
+        "return Deno.listen({ transport: 'unix', path: '/tmp/x.sock' }).addr.path"
+    ),
+    "an abstract socket": "return await Deno.connect({ transport: 'unix', path: '\\0x' })",
+    "serving": "return Deno.serve({ port: 0 }, () => new Response('')).addr.port",
+    "a temporary file": "return Deno.makeTempFileSync()",
+    "a link": "return Deno.symlinkSync('/etc/passwd', '/tmp/x.link') ?? 'linked'",
+    "another folder": "return Deno.chdir('/etc') ?? Deno.cwd()",
+    "who runs it": "return Deno.uid()",
+    "the network's devices": "return Deno.networkInterfaces().length",
+    "the machine's memory": "return Deno.systemMemoryInfo().total",
+    "an operation that opens": (
+        "return Deno[Deno.internal].core.ops.op_node_open_sync('/etc/passwd', 0, 0o666)"
+    ),
+    "an operation that copies": (
+        "return Deno[Deno.internal].core.ops.op_fs_copy_file_sync('/etc/passwd', '/tmp/x') ?? 1"
+    ),
+    "an operation that makes pointers": (
+        "return String(Deno[Deno.internal].core.ops.op_ffi_ptr_create(4096n))"
+    ),
+    "a module of the host evaluated": (
+        "const { core } = Deno[Deno.internal];"
+        "const [found, failed] = core.evalContext('Deno.readTextFileSync(`/etc/passwd`)', 'x:x');"
+        "if (failed) throw failed.thrown; return found"
+    ),
     "local storage": "localStorage.setItem('a', 'b'); return localStorage.getItem('a')",
     "caches": "return await caches.open('a')",
     "import of a file as bytes": (

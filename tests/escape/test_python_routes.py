@@ -52,6 +52,27 @@ ROUTES = {
     "subprocess": ("import subprocess; return subprocess.check_output(['id'])", "Error"),
     "fork": ("import os; return os.fork()", "Error"),
     "exec": ("import os; return os.execv('/bin/sh', ['sh'])", "Error"),
+    "a spawned program": ("import os; return os.posix_spawn('/bin/sh', ['sh'], {})", "Error"),
+    "processes of its own": (
+        "import multiprocessing as m; p = m.Process(target=print); p.start(); return 'started'",
+        "Error",
+    ),
+    "another thread underneath": (
+        "import _thread; return _thread.start_new_thread(print, ())",
+        "RuntimeError",
+    ),
+    "an interpreter of its own": (
+        "import concurrent.interpreters as i; return i.create().exec('import js')",
+        "Error",
+    ),
+    "descriptors that it has not opened": (
+        "import os; return [os.read(fd, 1) for fd in range(3, 64)]",
+        "OSError",
+    ),
+    "the way in of the host's frames": (
+        "import os; got = os.read(0, 1); assert got, 'empty'; return got.decode('latin-1')",
+        "AssertionError: empty",
+    ),
     "threads": (
         "import threading; threading.Thread(target=print).start(); return 'started'",
         "RuntimeError",
@@ -186,6 +207,15 @@ ENDLESS = {
                 while True: pass
             except BaseException: pass
         """,
+    "callbacks": """
+        import asyncio
+        loop = asyncio.get_running_loop()
+        def again(): loop.call_soon(again)
+        again()
+        await asyncio.Event().wait()
+        """,
+    "a sleep": "import time; time.sleep(10 ** 6)",
+    "something unpacked": "import bz2; bz2.decompress(bz2.compress(b'0' * 10 ** 8)) * 10 ** 9",
     "a loop without signals": """
         import signal
         signal.signal(signal.SIGINT, signal.SIG_IGN)
