@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check format clean ledger fuzz fuzz-api bench-sandbox bench-api bench-capture bench-latency bench-memory
+.PHONY: install up test check format clean ledger fuzz fuzz-api bench-sandbox bench-first-run bench-api bench-capture bench-latency bench-memory
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -68,6 +68,9 @@ fuzz-api: install
 
 bench-sandbox: install
 	@PYTHONPATH=. $(BIN)/python bench/sandbox.py
+
+bench-first-run: install
+	@PYTHONPATH=. $(BIN)/python bench/first_run.py
 
 bench-api: install
 	@PYTHONPATH=. $(BIN)/python bench/data_api.py
