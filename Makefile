@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check format clean ledger fuzz fuzz-api bench-sandbox bench-first-run bench-api bench-capture bench-latency bench-memory
+.PHONY: install up test check format clean ledger fuzz fuzz-api bench-sandbox bench-first-run bench-api bench-capture bench-latency bench-memory bench-reads
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -80,6 +80,9 @@ bench-capture: install $(STAMPS)/debezium
 
 bench-memory: install
 	@PYTHONPATH=. $(BIN)/python bench/memory.py
+
+bench-reads: install
+	@PYTHONPATH=. $(BIN)/python bench/reads.py
 
 bench-latency: install $(STAMPS)/debezium
 	@PYTHONPATH=. $(BIN)/python bench/latency.py
