@@ -137,6 +137,7 @@ class _Work:
                 read.append(
                     await read_table(self._source, self._connection, catalogue, name, store)
                 )
+                store.settle()
             position = max((one.moment.after for one in read), default=Lsn(0))
             progress = await wait.until_passed(position)
             self._topics = await source_topics(self._cluster, self._source.name)

@@ -104,6 +104,11 @@ class VerificationStore:
         """Rows of the table by key; the same key again counts as one more equal row."""
         self._database.executemany(_PUT_ROW, rows)
 
+    def settle(self) -> None:
+        """Have all that was put in the file, and give the cache back."""
+        for statement in ("commit", "pragma shrink_memory", "begin"):
+            self._database.execute(statement)
+
     def state(self, key: bytes) -> ToldState | None:
         """What the topic says of a key, so far as it was put."""
         found = self._database.execute(_STATE, (key,)).fetchone()
