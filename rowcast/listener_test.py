@@ -160,6 +160,8 @@ def _when(emission: Emission) -> str:
     if not emission.is_delayed:
         return ""
     name = f" as {emission.name}" if emission.name else ""
+    if emission.recurrence is not None:
+        return f" {emission.recurrence}{name}"
     if emission.due_ms is None:
         return f" after {emission.delay_s:g} s{name}"
     return f" at {datetime.fromtimestamp(emission.due_ms / 1_000, UTC).isoformat()}{name}"

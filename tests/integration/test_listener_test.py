@@ -29,6 +29,7 @@ async def main(event, g):
     await reviews.insert({"_id": f"tested-{n}", "stars": 1})
     await reviews.delete({"product_id": 1}, many=True)
     await g.emit("custom.after_test", {"n": n}, key="k")
+    await g.schedule.every("5m", "tested")
     await g.push("orders", {"n": n})
     g.log("seen", status=row["new_status"])
     return row["new_status"]
@@ -54,6 +55,7 @@ def test_a_rehearsal_sees_its_own_writes_and_leaves_nothing_and_a_test_does_them
     assert said.startswith("ok in ")
     assert 'result   "seen"' in said
     assert 'emits    custom.after_test key k {"n":7}' in said
+    assert "emits    schedule.tested null every 0:05:00 as tested" in said
     assert 'pushes   orders {"n":7}' in said
     assert 'log      info: seen {"status":"seen"}' in said
     assert said.count("(rehearsed)") == 6
