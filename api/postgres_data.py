@@ -16,12 +16,12 @@ from api.content_range import with_range
 from api.data_request import DataRequest
 from api.data_source import Commit
 from api.errors import ApiError, UnknownNameError
-from api.postgres_answer import Rows, call_answer, read_answer, write_answer
 from api.postgres_database import PostgresDatabase
 from api.query_parser import parse_query
 from api.query_tree import Condition, Query
 from api.read_plan import ReadPlan, ReadPlans, Shape
 from api.request_body import RequestBody, read_body
+from api.rows_answer import Rows, call_answer, read_answer, write_answer
 from api.sql_call import call_statement, choose_function
 from api.sql_read import Counting, read_statement
 from api.sql_write import (
@@ -180,7 +180,7 @@ class PostgresData:
         async with written as result:
             rows = Rows.of(result)
             call.rows, call.keys = rows.count, rows.keys
-            answer = write_answer(table, request, rows)
+            answer = write_answer(table.name, request, rows)
             await commit(answer)
         return answer
 

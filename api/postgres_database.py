@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, TypeAlias
 
 import psycopg
@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S: Final = 5
 _WAIT_S: Final = 5.0
+_ATTEMPTS: Final = 3
 _CATALOGUE_AGE_S: Final = 60.0
 _CATALOGUE_PAUSE_S: Final = 0.5
 
@@ -117,14 +118,9 @@ class PostgresDatabase:
         Raises ApiError for what PostgreSQL refuses, SourceUnavailableError where it is away.
         """
         context = self._as(caller, method, path, read_only=True)
-        for attempt in (1, 2):
-            try:
-                async with self._session() as session:
-                    return (await session.run([context, statement]))[1]
-            except LostConnectionError as error:
-                if attempt == 2:
-                    raise SourceUnavailableError(self.name, str(error)) from error
-        raise AssertionError
+        async with AsyncExitStack() as stack:
+            _, results = await self._run_first(stack, [context, statement])
+            return results[1]
 
     @asynccontextmanager
     async def write(
@@ -144,17 +140,34 @@ class PostgresDatabase:
         the connection broke while it was committed.
         """
         context = self._as(caller, method, path, read_only=False)
-        try:
-            async with self._session(look=True) as session:
-                begin = [_BEGIN] if chain is None else [_BEGIN, _marked(chain)]
-                results = await session.run([*begin, context, statement, _CONSTRAINTS])
-                yield results[-2]
-                try:
-                    await session.run([_COMMIT])
-                except LostConnectionError as error:
-                    raise CommitUnknownError(self.name, str(error)) from error
-        except LostConnectionError as error:
-            raise SourceUnavailableError(self.name, str(error)) from error
+        begin = [_BEGIN] if chain is None else [_BEGIN, _marked(chain)]
+        async with AsyncExitStack() as stack:
+            whole = [*begin, context, statement, _CONSTRAINTS]
+            session, results = await self._run_first(stack, whole)
+            yield results[-2]
+            try:
+                await session.run([_COMMIT])
+            except LostConnectionError as error:
+                raise CommitUnknownError(self.name, str(error)) from error
+
+    async def _run_first(
+        self, stack: AsyncExitStack, statements: list[Statement]
+    ) -> tuple[PostgresSession, list[PGresult]]:
+        """The first round trip of a transaction, and the session that it is open on.
+
+        Until then nothing can have been committed, so what a broken connection took along is
+        asked again on another.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            session = await stack.enter_async_context(self._session(look=attempt > 1))
+            try:
+                return session, await session.run(statements)
+            except LostConnectionError as error:
+                # Given up before the next is asked for, of which there may be no more.
+                await stack.aclose()
+                if attempt == _ATTEMPTS:
+                    raise SourceUnavailableError(self.name, str(error)) from error
+        raise AssertionError
 
     def _as(self, caller: Caller, method: str, path: str, *, read_only: bool) -> Statement:
         return Statement(
@@ -172,7 +185,7 @@ class PostgresDatabase:
     async def _session(self, *, look: bool = False) -> AsyncGenerator[PostgresSession]:
         """A connection, given back outside of any transaction or not at all.
 
-        With `look`, for what is not tried twice, the server is known not to have ended it.
+        With `look` it is one that the server has not ended, as far as can be seen.
         """
         connection, session = await self._take()
         while look and session.look():
@@ -228,10 +241,11 @@ class PostgresDatabase:
         try:
             while True:
                 connection = await self._pool.getconn()
-                session = PostgresSession(connection)
-                if not session.look():
-                    return connection, session
-                session.forget()
+                with contextlib.suppress(psycopg.OperationalError):
+                    session = PostgresSession(connection)
+                    if not session.look():
+                        return connection, session
+                    session.forget()
                 await connection.close()
                 await self._pool.putconn(connection)
         except BaseException as error:

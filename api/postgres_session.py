@@ -30,7 +30,7 @@ class LostConnectionError(Exception):
 
 
 class PostgresSession:
-    """The statements of one connection."""
+    """The statements of one connection; psycopg.Error where it is lost already."""
 
     def __init__(self, connection: psycopg.AsyncConnection) -> None:
         self._pgconn = connection.pgconn
@@ -78,6 +78,8 @@ class PostgresSession:
             await self._next()  # the sync's own
             pgconn.exit_pipeline_mode()
         except psycopg.Error as error:
+            # libpq has closed the socket; its number may be another's the next moment.
+            self.forget()
             raise LostConnectionError(str(error).strip() or type(error).__name__) from error
         self.broken = False
         if self._watched < 0:
@@ -178,6 +180,8 @@ class PostgresSession:
             self.forget()
 
     def _is_readable(self) -> bool:
+        if self._watched < 0:
+            return True  # something came already that was not asked for
         look = select.poll()
-        look.register(self._pgconn.socket, select.POLLIN)
+        look.register(self._watched, select.POLLIN)
         return bool(look.poll(0))

@@ -9,6 +9,7 @@ from api.caller import CallerReader
 from api.data_api import PREFIX, DataApi
 from api.data_source import DataSource
 from api.event_api import PATH, EventApi
+from api.mongo_data import MongoData
 from api.postgres_data import PostgresData
 from api.postgres_database import PostgresDatabase
 from api.settings import ApiSettings, PostgresApiSource
@@ -29,8 +30,9 @@ class ApiService:
         self._journal = journal or CallJournal(cluster, cluster.topics.api)
         self._sources: list[DataSource] = [
             PostgresData(PostgresDatabase(name, source, settings), settings.rows_max)
-            for name, source in settings.sources.items()
             if isinstance(source, PostgresApiSource)
+            else MongoData(name, source, settings)
+            for name, source in settings.sources.items()
         ]
         callers = CallerReader(verifier)
         self._emitted = CallJournal(cluster, cluster.topics.events)

@@ -500,7 +500,8 @@ async def test_connections_that_the_server_ends_are_replaced_and_those_in_use_ar
     client: httpx.AsyncClient, postgres: EmbeddedPostgres
 ) -> None:
     async def ask() -> int:
-        return (await client.get("/people?select=id&id=eq.1")).status_code
+        response = await client.get("/people?select=id&id=eq.1")
+        return response.status_code
 
     # Four connections are all that there are.
     assert await asyncio.gather(*(ask() for _ in range(40))) == [200] * 40

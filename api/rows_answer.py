@@ -1,4 +1,4 @@
-"""Results of PostgreSQL as answers: status, headers, and the body in the form asked for. Pure."""
+"""Rows as answers: status, headers, and the body in the form asked for. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 from psycopg.pq.abc import PGresult
 
 from api.answer import CSV, JSON, SINGLE_JSON, Answer
-from api.catalogue import CatalogueFunction, CatalogueTable
+from api.catalogue import CatalogueFunction
 from api.content_range import content_range, range_status
 from api.data_request import DataRequest
 from api.errors import ApiError
@@ -52,7 +52,7 @@ def read_answer(request: DataRequest, rows: Rows, offset: int) -> Answer:
     return Answer(status, shown, content_type, headers)
 
 
-def write_answer(table: CatalogueTable, request: DataRequest, rows: Rows) -> Answer:
+def write_answer(name: str, request: DataRequest, rows: Rows) -> Answer:
     """Of rows that were written; raises ApiError where they are more than the client allows."""
     preferences = request.preferences
     bound = preferences.max_affected
@@ -77,8 +77,8 @@ def write_answer(table: CatalogueTable, request: DataRequest, rows: Rows) -> Ans
         raise _not_single(rows.count)
     if created and preferences.returned == "headers-only" and rows.keys and rows.count == 1:
         key = cast("dict[str, object]", decode(rows.keys))
-        asked = "&".join(f"{quote(name)}=eq.{quote(str(value))}" for name, value in key.items())
-        headers.append(("location", f"/{quote(table.name)}?{asked}"))
+        asked = "&".join(f"{quote(column)}=eq.{quote(str(value))}" for column, value in key.items())
+        headers.append(("location", f"/{quote(name)}?{asked}"))
     return Answer(201 if created else 204, headers=tuple(headers))
 
 
