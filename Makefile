@@ -105,7 +105,7 @@ ledger: install
 
 # Any bytes into the decoders, guided by what they cover: make fuzz RUNS=200000
 fuzz: $(STAMPS)/python $(STAMPS)/atheris
-	@PYTHONPATH=. $(BIN)/python -m tests.fuzz.decoders -atheris_runs=$(or $(RUNS),200000) -max_len=512 $(if $(SEED),-seed=$(SEED))
+	@PYTHONPATH=. $(BIN)/python -m tests.fuzz.decoders -atheris_runs=$(or $(RUNS),200000) -max_len=512 -timeout=20 $(if $(SEED),-seed=$(SEED))
 
 $(STAMPS)/atheris: tests/fuzz/requirements.txt | $(STAMPS)
 	@$(SAY) 'atheris into $(VENV), for fuzzing'
