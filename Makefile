@@ -78,6 +78,10 @@ bench-api: install
 bench-capture: install $(STAMPS)/debezium
 	@PYTHONPATH=. $(BIN)/python bench/capture.py
 
+.PHONY: bench-streaming
+bench-streaming: install
+	@PYTHONPATH=. $(BIN)/python bench/streaming.py
+
 bench-memory: install
 	@PYTHONPATH=. $(BIN)/python bench/memory.py
 

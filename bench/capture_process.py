@@ -1,6 +1,6 @@
 """Capture of one table as a process of its own; prints `ready` once it is.
 
-python bench/capture_process.py BOOTSTRAP DSN SOURCE TABLE
+python bench/capture_process.py BOOTSTRAP DSN SOURCE TABLE [SPILL_FOLDER: stream in progress]
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from dataclasses import replace
 
 from cdc.postgres import PostgresSource, capture_postgres
 from events.cluster import Cluster
@@ -18,15 +19,17 @@ def announce() -> None:
     print("ready", flush=True)
 
 
-async def run(bootstrap: str, dsn: str, name: str, table: str) -> None:
+async def run(bootstrap: str, dsn: str, name: str, table: str, spill: str = "") -> None:
     """Capture until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     source = PostgresSource(name, dsn, f"rowcast_{table}", name, tables=(f"public.{table}",))
+    if spill:
+        source = replace(source, streaming="on", spill_folder=spill)
     await capture_postgres(
         source, Cluster(bootstrap, sources=(name,)), stop=stop, on_ready=announce
     )
 
 
 if __name__ == "__main__":
-    asyncio.run(run(*sys.argv[1:5]))
+    asyncio.run(run(*sys.argv[1:6]))

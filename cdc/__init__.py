@@ -13,6 +13,7 @@ Errors:
     ├── SourceLostError        the connection to the database broke; a restart goes on
     ├── SourceFormatError      bytes of the source that its protocol does not allow
     │   └── ProgressFormatError  a progress record that this version cannot read
+    ├── SpillError             transactions in progress do not fit on the disk; nothing is lost
     └── PublishError           Kafka did not take the records; a restart goes on
         ├── FencedError        a newer capture of the same source has taken over
         └── RecordTooLargeError  a record is larger than Kafka is set to take

@@ -27,6 +27,10 @@ class SourceFormatError(CaptureError):
     """The source sent bytes that its protocol does not allow."""
 
 
+class SpillError(CaptureError):
+    """Transactions in progress do not fit on the disk; the server sends them again."""
+
+
 class ProgressFormatError(SourceFormatError):
     """A progress record that this version cannot read."""
 

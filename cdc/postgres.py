@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 from psycopg import errors
@@ -39,8 +41,11 @@ from cdc.schema_log import SchemaLog, told_looks
 from cdc.snapshot_chunk import Note
 from cdc.snapshot_plan import SnapshotQueue
 from cdc.snapshot_topic import SnapshotTopic
+from cdc.spill import Spill
+from cdc.streamed_transaction import StreamedTransactions
 from cdc.transaction_assembly import TransactionAssembly
 from cdc.wal_retention import wal_budget_key
+from cdc.whole_frames import FrameReader, WholeFrames
 from events.cluster import Cluster
 
 __all__ = ["PostgresSource", "capture_postgres"]
@@ -68,8 +73,8 @@ async def capture_postgres(
     """Capture until `stop` is set; `on_ready` is called once changes are being read.
 
     What is committed after that call is captured. Raises CaptureConfigError, CaptureGapError,
-    SourceLostError, SourceFormatError or PublishError; the process should then end and be
-    started again (except for the first two, which need someone to mend something).
+    SourceLostError, SourceFormatError, SpillError or PublishError; the process should then end
+    and be started again (except for the first two, which need someone to mend something).
     """
     if source.format == "connect-json":
         # A sink applies a truncate, or two rows that swap a unique value, in order only where
@@ -129,7 +134,8 @@ async def capture_postgres(
                 assembly,
                 stream.wake,
             )
-            capture = _Capture(source, publisher, connection, catalogue, stream, assembly)
+            frames = _whole_frames(source, stream)
+            capture = _Capture(source, publisher, connection, catalogue, stream, frames, assembly)
             watching = watch.run(publisher.found(wal_budget_key(source.name)), capture.note)
             on_ready()
             await capture.run(stop, snapshots.run(), watching)
@@ -139,6 +145,15 @@ async def capture_postgres(
         ) from error
     finally:
         await publisher.close()
+
+
+def _whole_frames(source: PostgresSource, stream: ReplicationStream) -> FrameReader:
+    if source.streaming == "off":
+        return stream
+    folder = source.spill_folder or f"{tempfile.gettempdir()}/rowcast-{source.name}"
+    spill = Spill(Path(folder), source.spill_max_mb << 20)
+    spill.clear()
+    return WholeFrames(stream, StreamedTransactions(spill))
 
 
 async def _schema_log(source: PostgresSource, cluster: Cluster, publisher: Publisher) -> SchemaLog:
@@ -185,6 +200,7 @@ class _Capture:
         connection: Connection,
         catalogue: PostgresCatalogue,
         stream: ReplicationStream,
+        frames: FrameReader,
         assembly: TransactionAssembly,
     ) -> None:
         progress = assembly.progress
@@ -193,6 +209,7 @@ class _Capture:
         self._connection = connection
         self._catalogue = catalogue
         self._stream = stream
+        self._frames = frames
         self._assembly = assembly
         self._published = progress
         self._publishing: deque[asyncio.Task[PostgresProgress]] = deque()
@@ -251,14 +268,14 @@ class _Capture:
 
     async def _read_slice(self) -> bool:
         """Handle what has arrived, within bounds; whether nothing more is there."""
-        assembly, stream = self._assembly, self._stream
+        assembly, frames = self._assembly, self._frames
         if self._stopping:
             return True
         assembly.set_clock(time.time_ns() // 1_000_000)
         for _ in range(_SLICE_FRAMES):
             if assembly.is_full:
                 return False
-            frame = stream.read_past_rows(assembly, _SLICE_ROWS)
+            frame = frames.read_past_rows(assembly, _SLICE_ROWS)
             if frame is None:
                 return True
             if not frame:

@@ -39,6 +39,8 @@ class PostgresSource:
     server's own limit, or 2,048 where it has none.
     A Kafka transaction is full from `group_records` or `group_mb` on; a transaction up to them is
     always whole in one.
+    `streaming`: large transactions are sent while in progress and kept in `spill_folder`, up to
+    `spill_max_mb` of them, until they are committed.
     `format` is that of changes on Kafka; `tombstones`: a null follows each delete of a key.
     `timeout_s`: a connection on which the server says nothing for so long is given up.
     `on_record_too_large`: whether capture ends where a record is larger than Kafka takes, or tells
@@ -59,6 +61,9 @@ class PostgresSource:
     wal_budget_mb: int = 0
     group_records: int = 20_000
     group_mb: int = 8
+    streaming: Literal["off", "on"] = "off"
+    spill_folder: str = ""
+    spill_max_mb: int = 16_384
     format: Literal["json", "connect-json"] = "json"
     tombstones: bool = False
     timeout_s: float = 60.0

@@ -23,6 +23,8 @@ from cdc.replication_frames import encode_status
 from cdc.transaction_assembly import TransactionAssembly
 from events.lsn import Lsn
 
+_PROTOCOL = {"off": "proto_version '1'", "on": "proto_version '2', streaming 'on'"}
+
 
 class ReplicationStream:
     """Frames of one slot, after `start`."""
@@ -53,7 +55,8 @@ class ReplicationStream:
         publications = sql.Literal(names).as_string(self._connection)
         statement = (
             f"START_REPLICATION SLOT {slot} LOGICAL {position} "
-            f"(proto_version '1', publication_names {publications}, messages 'true')"
+            f"({_PROTOCOL[self._source.streaming]}, publication_names {publications}, "
+            "messages 'true')"
         ).encode()
         await self._connection.execute(statement)
         self._pg.nonblocking = 1

@@ -38,6 +38,7 @@ _BodyMb: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
 _StatementTimeout: TypeAlias = Annotated[float, msgspec.Meta(ge=0.01, le=3_600)]
 _Connections: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
 _GroupRecords: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+_SpillMb: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 30)]
 _GroupMb: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
 _Processes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
 
@@ -95,6 +96,8 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wal_budget_mb: _WalBudgetMb = 0
     group_records: _GroupRecords = 20_000
     group_mb: _GroupMb = 8
+    streaming: Literal["off", "on"] = "off"
+    spill_max_mb: _SpillMb = 16_384
     format: Literal["json", "connect-json"] = "json"
     tombstones: bool = False
     failover_slot: bool = True

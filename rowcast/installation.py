@@ -5,6 +5,7 @@ DIR/secrets.json    passwords and the token secret made for it; its owner's eyes
 DIR/status.json     what runs, written by the supervisor
 DIR/packages        tenants' third-party packages: locks and wheels
 DIR/images          the sandbox images made of them
+DIR/spill           transactions in progress, where a source has streaming = "on"
 DIR/kafka, postgres, mongo, logs
 """
 
@@ -259,6 +260,9 @@ class Installation:
             wal_budget_mb=settings.wal_budget_mb,
             group_records=settings.group_records,
             group_mb=settings.group_mb,
+            streaming=settings.streaming,
+            spill_folder=str(self.folder / "spill" / name),
+            spill_max_mb=settings.spill_max_mb,
             format=settings.format,
             tombstones=settings.tombstones,
             failover_slot=settings.failover_slot,

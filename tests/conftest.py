@@ -102,6 +102,7 @@ def postgres(servers_folder: Path) -> Iterator[EmbeddedPostgres]:
         password="owner-secret",
         listener_password="listener-secret",
         databases=("shop",),
+        settings=(("max_prepared_transactions", "10"),),
         api_password="api-secret",
     )
     with running(server):
