@@ -405,8 +405,8 @@ class TransactionAssembly:
         self._ordinal += 1
         if self._ordinal > self._skipped_to:
             place = MessagePlace.inside(transaction, self._ordinal, self._end)
-            topic, key, value = encoder.record(message, place)
-            self._group.add(topic, key, value, self._headers, transaction.timestamp_ms)
+            record = encoder.record(message, place)
+            self._group.add(*record, self._headers, transaction.timestamp_ms)
 
     def _lone_message(self, encoder: MessageEncoder, message: LogicalMessage) -> None:
         """A message of no transaction, which stands in the stream where it stands in the log."""
@@ -418,8 +418,7 @@ class TransactionAssembly:
         record = encoder.lone(message, self._now_ms)
         if record is None:
             return
-        topic, key, value = record
-        self._group.add(topic, key, value, (), self._now_ms)
+        self._group.add(*record, (), self._now_ms)
         progress = self.advance(message.position)
         if progress.ordinal is None:
             # The last that was told, for whoever compares it with another timeline.
