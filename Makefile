@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check format clean ledger fuzz fuzz-api bench-sandbox bench-first-run bench-api bench-capture bench-latency bench-memory bench-reads
+.PHONY: install up test check format clean ledger fuzz fuzz-api bench-sandbox bench-first-run bench-api bench-capture bench-latency bench-memory bench-reads bench-snapshot
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -90,6 +90,9 @@ bench-reads: install
 
 bench-latency: install $(STAMPS)/debezium
 	@PYTHONPATH=. $(BIN)/python bench/latency.py
+
+bench-snapshot: install $(STAMPS)/debezium
+	@PYTHONPATH=. $(BIN)/python bench/snapshot.py
 
 $(STAMPS)/debezium: bench/debezium/pom.xml | $(STAMPS)
 	@$(SAY) 'Debezium and Kafka Connect with Maven into build/debezium, for the comparison'

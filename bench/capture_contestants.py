@@ -123,6 +123,7 @@ def write_debezium_settings(
         "PG_PORT": str(address["port"]),
         "PG_USER": str(address["user"]),
         "PG_PASSWORD": str(address["password"]),
+        "SNAPSHOT_MODE": "no_data",
         **of_backlog,
     }
     (folder / "connect.offsets").unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """Capture of one table as a process of its own; prints `ready` once it is.
 
-python bench/capture_process.py BOOTSTRAP DSN SOURCE TABLE [SPILL_FOLDER: stream in progress]
+python bench/capture_process.py BOOTSTRAP DSN SOURCE TABLE [initial | SPILL_FOLDER]
+
+`initial` loads the rows that are there first; a folder makes it stream in progress.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ def announce() -> None:
     print("ready", flush=True)
 
 
-async def run(bootstrap: str, dsn: str, name: str, table: str, spill: str = "") -> None:
+async def run(bootstrap: str, dsn: str, name: str, table: str, how: str = "") -> None:
     """Capture until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     source = PostgresSource(name, dsn, f"rowcast_{table}", name, tables=(f"public.{table}",))
-    if spill:
-        source = replace(source, streaming="on", spill_folder=spill)
+    if how == "initial":
+        source = replace(source, snapshot="initial")
+    elif how:
+        source = replace(source, streaming="on", spill_folder=how)
     await capture_postgres(
         source, Cluster(bootstrap, sources=(name,)), stop=stop, on_ready=announce
     )

@@ -43,6 +43,12 @@ class ChangeEncoder(Protocol):
         """A row read by a snapshot: its identity and its value."""
         ...
 
+    def read_lines(
+        self, lines: list[bytes], snapshot: SnapshotBytes, rows: list[tuple[bytes, bytes]]
+    ) -> None:
+        """COPY's lines of a table with a key, as `read` makes them."""
+        ...
+
     def row_json(self, row: Row) -> bytes:
         """What identifies a row in a table without a key."""
         ...

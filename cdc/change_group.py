@@ -6,7 +6,7 @@ decides partitions and batches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -73,6 +73,15 @@ class ChangeGroup:
         self.size_bytes += len(value) + (len(key) if key else 0)
         if headers:
             self.size_bytes += headers_size_bytes(headers)
+
+    def add_rows(
+        self, topic: str, rows: Iterable[tuple[bytes | None, bytes]], timestamp_ms: int
+    ) -> None:
+        """Append many records of one topic, without headers."""
+        added: list[Record] = [(key, value, _NO_HEADERS, timestamp_ms) for key, value in rows]
+        self.records.setdefault(topic, []).extend(added)
+        self.record_count += len(added)
+        self.size_bytes += sum(len(record[1] or b"") + len(record[0] or b"") for record in added)
 
     def add_note(self, topic: str, key: bytes, value: bytes | None, timestamp_ms: int) -> None:
         """Append a record that keeps state; a value of None takes the key's state away."""

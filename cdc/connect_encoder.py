@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from cdc.connect_types import ConnectType, UnheldValueError
+from cdc.copy_text import split_line
 from cdc.pgoutput import UNCHANGED, Relation, Row, Value
 from cdc.row_encoder import Change, RowEncoder, SnapshotBytes, TransactionBytes
 from events.json_codec import JsonObject, encode
@@ -171,6 +172,12 @@ class ConnectEncoder:
             identity, value = shape.payload.read(row, snapshot, place)
         change = self._record(shape, Change(identity, value), shape.head, row)
         return (change.key or b"") if self.is_keyed else identity, change.value
+
+    def read_lines(
+        self, lines: list[bytes], snapshot: SnapshotBytes, rows: list[tuple[bytes, bytes]]
+    ) -> None:
+        """COPY's lines of a table with a key, as `read` makes them."""
+        rows.extend(self.read(split_line(line), snapshot) for line in lines)
 
     def row_json(self, row: Row) -> bytes:
         """What identifies a row in a table without a key."""

@@ -110,7 +110,6 @@ class ChunkReader:
         limit = self._limit
         rows: list[tuple[bytes, bytes]] = []
         taken_bytes, complete, last = 0, True, b""
-        read, common = reading.encoder.read, reading.common
         # One row more than the chunk takes tells whether it is the last.
         query = table.by_key(state.where, state.position, limit + 1)
         async with aclosing(copy_out(self._connection, query)) as slices:
@@ -118,10 +117,10 @@ class ChunkReader:
                 if taken_bytes > _CHUNK_BYTES_MAX:
                     complete = False
                     break
-                for line in lines[: limit - len(rows)]:
-                    rows.append(read(split_line(line), common))
-                    taken_bytes += len(line)
-                    last = line
+                wanted = lines[: limit - len(rows)]
+                reading.encoder.read_lines(wanted, reading.common, rows)
+                taken_bytes += sum(map(len, wanted))
+                last = wanted[-1] if wanted else last
                 complete = len(rows) < limit or lines[-1] is last
         self._learn(len(rows), taken_bytes)
         position = state.position

@@ -144,13 +144,24 @@ class PostgresSnapshots:
         try:
             await check_rights(self._source, connection)
             window = await self._wait_for_open_transactions(connection)
+            chunk = await reader.read(state, time.time_ns() // 1_000_000)
             while state.state != "finished":
-                chunk = await reader.read(state, time.time_ns() // 1_000_000)
-                if await self._place(connection, chunk):
+                placed = await self._send_watermark(connection, chunk)
+                # While the watermark is on its way through the log, the next chunk is read.
+                following = asyncio.create_task(self._read_after(reader, chunk))
+                try:
+                    is_placed = await placed
+                    await asyncio.wait([following])
+                finally:
+                    await _ended(following)
+                if is_placed:
                     state = chunk.after
+                    self._queue.enter([state])
+                    chunk = following.result() or chunk
                 else:
                     # Seen now, or soon; every look also lets the window forget.
                     await self._look(connection, window)
+                    chunk = await reader.read(state, time.time_ns() // 1_000_000)
         except (errors.ProgrammingError, errors.DataError, CaptureConfigError) as error:
             state = state.failed(_said(error), time.time_ns() // 1_000_000)
             _log.error("%s: %s was not loaded: %s", self._source.name, name, state.error)
@@ -190,8 +201,16 @@ class PostgresSnapshots:
         window.forget(visible)
         return visible
 
-    async def _place(self, connection: Connection, chunk: ReadChunk) -> bool:
-        """Write the watermark and wait for it in the stream; whether the chunk was placed."""
+    async def _read_after(self, reader: ChunkReader, chunk: ReadChunk) -> ReadChunk | None:
+        """The chunk after one that is to be placed yet, None after the last."""
+        if chunk.after.state == "finished":
+            return None
+        return await reader.read(chunk.after, time.time_ns() // 1_000_000)
+
+    async def _send_watermark(
+        self, connection: Connection, chunk: ReadChunk
+    ) -> asyncio.Future[bool]:
+        """Write a chunk's watermark; it tells whether the chunk was placed, once it is there."""
         self._chunk_count += 1
         token = f"{self._token}/{self._chunk_count}"
         placed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -215,10 +234,7 @@ class PostgresSnapshots:
             )
         )
         await connection.execute(_WATERMARK, (WATERMARK_PREFIX, token))
-        if not await placed:
-            return False
-        self._queue.enter([state])
-        return True
+        return placed
 
     def _publish(self, notes: Sequence[Note]) -> None:
         self._assembly.note(notes, time.time_ns() // 1_000_000)
@@ -231,6 +247,14 @@ class PostgresSnapshots:
 
     def _event(self, state: TableSnapshot) -> Note:
         return outcome_note(self._events_topic, self._source.name, state)
+
+
+async def _ended(task: asyncio.Task[ReadChunk | None]) -> None:
+    """See to it that a reading has left its connection, whatever came of it."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
 
 
 def _said(error: Exception) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import orjson
 
 from cdc.compiled_rows import encoding_of, row_path
+from cdc.copy_text import split_line
 from cdc.errors import SourceFormatError
 from cdc.pgoutput import UNCHANGED, Relation, Row, Value
 from events.event_id import postgres_change_id, snapshot_prefix
@@ -27,7 +28,7 @@ from events.values.numbers import encode_integer
 from events.values.text import Encoder, encode_plain, encode_text
 
 if TYPE_CHECKING:
-    from cdc.row_path import Table
+    from cdc.row_path import RowPath, Table
 
 _NULL = b"null"
 _ROW_ID_BYTES = 12
@@ -137,6 +138,7 @@ class RowEncoder:
         self._created = self._middle[RowOperation.CREATED] + b',"before":null,"after":'
         self._created_end = b',"changed":null,"unavailable":[]' + self._source
         self._read = self._middle[RowOperation.SNAPSHOT] + b',"before":null,"after":'
+        self._lines: tuple[RowPath, Table] | None = None
         self._table_hash = hashlib.blake2b(
             encode([relation.schema, relation.name]), digest_size=_ROW_ID_BYTES
         )
@@ -200,6 +202,31 @@ class RowEncoder:
             )
         )
         return identity, value
+
+    def read_lines(
+        self, lines: list[bytes], snapshot: SnapshotBytes, rows: list[tuple[bytes, bytes]]
+    ) -> None:
+        """COPY's lines of a table with a key, as `read` makes them, at the end of `rows`."""
+
+        def long_way(line: bytes) -> tuple[bytes, bytes]:
+            return self.read(split_line(line), snapshot)
+
+        if row_path is None:
+            rows.extend(map(long_way, lines))
+            return
+        if self._lines is None:
+            self._lines = row_path.RowPath(), self.table()
+        path, table = self._lines
+        path.read_lines(
+            table,
+            lines,
+            snapshot.head,
+            self._read,
+            snapshot.tail,
+            self._table_hash,
+            rows,
+            long_way,
+        )
 
     def row_json(self, row: Row) -> bytes:
         """A whole row as `after` has it; what identifies it in a table without a key."""

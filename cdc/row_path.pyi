@@ -1,9 +1,15 @@
 # Types of the compiled module, and what its functions take (`row_path.pyx`).
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from cdc.change_group import ChangeGroup
 from cdc.snapshot_window import SnapshotWindow
+
+class Digest(Protocol):
+    def copy(self) -> Digest: ...
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
 
 class Table:
     def __init__(
@@ -42,6 +48,17 @@ class RowPath:
     def set_end(self, end: bytes) -> None: ...
     def set_group(self, group: ChangeGroup) -> None: ...
     def set_window(self, window: SnapshotWindow | None) -> None: ...
+    def read_lines(
+        self,
+        table: Table,
+        lines: list[bytes],
+        head: bytes,
+        middle: bytes,
+        tail: bytes,
+        digest: Digest,
+        rows: list[tuple[bytes, bytes]],
+        long_way: Callable[[bytes], tuple[bytes, bytes]],
+    ) -> None: ...
     def feed(self, data: bytes, start: int = 0) -> bool: ...
     def drain(
         self,

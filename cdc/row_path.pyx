@@ -15,6 +15,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
 cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     void PyObject_GC_UnTrack(void *value)
 
 ctypedef int (*GetCopyData)(void *connection, char **buffer, int nonblocking) noexcept nogil
@@ -283,6 +284,48 @@ cdef class RowPath:
             if not (<ConsumeInput>consume_input)(pg):
                 return FAILED
             consumed = True
+
+    def read_lines(
+        self, Table table, list lines, bytes head, bytes middle, bytes tail, digest, list rows,
+        long_way,
+    ):
+        """Lines of COPY as identities and envelopes of a snapshot, in a table with a key.
+
+        `digest` is hashlib's, of the table, which a key's id is made of; `long_way` makes a row
+        of a line that is not plain.
+        """
+        cdef bytes line, identity
+        cdef const char *hexadecimal
+        cdef Py_ssize_t size
+        cdef Output out = self.value
+        for line in lines:
+            if not _line(
+                <const uint8_t *>PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line), table.count,
+                table.new,
+            ):
+                rows.append(long_way(line))
+                continue
+            out.size = 0
+            if not self.object(table, table.key, table.new):
+                rows.append(long_way(line))
+                continue
+            identity = PyBytes_FromStringAndSize(<char *>out.data, out.size)
+            hashed = digest.copy()
+            hashed.update(identity)
+            text = hashed.hexdigest()
+            hexadecimal = PyUnicode_AsUTF8AndSize(text, &size)
+            out.size = 0
+            out.put_bytes(head)
+            out.put(hexadecimal, size)
+            out.put_bytes(middle)
+            if not self.object(table, table.row, table.new):
+                rows.append(long_way(line))
+                continue
+            out.put_bytes(table.created_end)
+            out.put_bytes(tail)
+            row = (identity, PyBytes_FromStringAndSize(<char *>out.data, out.size))
+            PyObject_GC_UnTrack(<void *>row)
+            PyList_Append(rows, row)
 
     cdef bint take(self, const uint8_t *data, Py_ssize_t size) except -1:
         cdef uint32_t oid
@@ -553,6 +596,34 @@ cdef Py_ssize_t _row(
         else:
             return -1
     return position
+
+
+cdef bint _line(
+    const uint8_t *data, Py_ssize_t size, int count, Value *values
+) noexcept:
+    """Where the values of a line of COPY stand; False where it is not plain, an escape say."""
+    cdef int index = 0
+    cdef Py_ssize_t position
+    cdef Py_ssize_t start = 0
+    cdef bint escaped = False
+    if size == 0 or data[size - 1] != c"\n":
+        return False
+    for position in range(size):
+        if data[position] == c"\t" or position == size - 1:
+            if index >= count:
+                return False
+            values[index].at = data + start
+            values[index].size = position - start
+            if escaped:
+                if position - start != 2 or data[start] != c"\\" or data[start + 1] != c"N":
+                    return False
+                values[index].size = NULL_VALUE
+                escaped = False
+            index += 1
+            start = position + 1
+        elif data[position] == c"\\":
+            escaped = True
+    return index == count
 
 
 cdef bint _has_unchanged(const Value *values, int count) noexcept:

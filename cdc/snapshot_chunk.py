@@ -52,11 +52,11 @@ class SnapshotChunk:
         rows = self.rows
         if stale:
             rows = [row for row in rows if row[0] not in stale]
-        last = len(rows) - 1 if self.is_last else -1
-        for index, (identity, value) in enumerate(rows):
-            envelope = value if index != last else _marked_last(value)
-            key = identity if self.keyed else None
-            group.add(self.topic, key, envelope, (), self.timestamp_ms)
+        if self.is_last and rows:
+            identity, value = rows[-1]
+            rows = [*rows[:-1], (identity, _marked_last(value))]
+        keyed = rows if self.keyed else ((None, value) for _, value in rows)
+        group.add_rows(self.topic, keyed, self.timestamp_ms)
         for note in self.notes:
             group.add_note(note.topic, note.key, note.value, self.timestamp_ms)
         window.forget(self.visible)

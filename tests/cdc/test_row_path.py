@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from cdc.change_group import ChangeGroup, Record
 from cdc.compiled_rows import is_compiled
+from cdc.copy_text import split_line
 from cdc.errors import SourceFormatError
 from cdc.pgoutput import POSTGRES_EPOCH_US, Column, Relation
 from cdc.progress import PostgresProgress
-from cdc.row_encoder import RowEncoder
+from cdc.row_encoder import RowEncoder, SnapshotBytes
 from cdc.snapshot_chunk import Note
 from cdc.transaction_assembly import CHAIN_PREFIX, TransactionAssembly
 from events.lsn import Lsn
@@ -201,3 +202,51 @@ def test_notes_stand_among_rows_in_their_order() -> None:
         groups.append(made.take()[0])
     assert groups[0].records == groups[1].records
     assert groups[0].record_count == groups[1].record_count == 3
+
+
+def copied(values: list[bytes | None]) -> bytes:
+    """A line of COPY's text format."""
+    escapes = ((b"\\", b"\\\\"), (b"\t", b"\\t"), (b"\n", b"\\n"), (b"\r", b"\\r"))
+    fields: list[bytes] = []
+    for value in values:
+        text = b"\\N" if value is None else value
+        for plain, escaped in escapes if value is not None else ():
+            text = text.replace(plain, escaped)
+        fields.append(text)
+    return b"\t".join(fields) + b"\n"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            *(st.none() | values if index else values for index, values in enumerate(VALUES))
+        ),
+        max_size=4,
+    )
+)
+def test_lines_of_a_snapshot_are_the_same_either_way(rows: list[tuple[bytes | None, ...]]) -> None:
+    shape = relation("d", keyed=True)
+    encoder = RowEncoder(
+        "shop", "db", shape, ["c0"], [encoder_for(one.type_oid) for one in shape.columns]
+    )
+    snapshot = SnapshotBytes.of("shop", "abcd", Lsn(100), 5)
+    lines = [copied(list(row)) for row in rows]
+    try:
+        expected = [encoder.read(split_line(line), snapshot) for line in lines]
+    except ValueError:
+        with pytest.raises(ValueError, match="decode"):
+            encoder.read_lines(lines, snapshot, [])
+        return
+    found: list[tuple[bytes, bytes]] = [(b"", b"")]
+    encoder.read_lines(lines, snapshot, found)
+    assert found[1:] == expected
+
+
+@pytest.mark.parametrize("wrong", [b"", b"1\t2", b"1\n", b"1" + b"\t2" * 10 + b"\n"])
+def test_a_line_of_another_shape_is_no_row(wrong: bytes) -> None:
+    shape = relation("d", keyed=True)
+    encoder = RowEncoder(
+        "shop", "db", shape, ["c0"], [encoder_for(one.type_oid) for one in shape.columns]
+    )
+    with pytest.raises(ValueError, match="unpack"):
+        encoder.read_lines([wrong], SnapshotBytes.of("shop", "abcd", Lsn(100), 5), [])
