@@ -18,6 +18,7 @@ import time
 
 from aiokafka import TopicPartition
 from aiokafka.errors import (
+    IllegalOperation,
     KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
@@ -139,7 +140,7 @@ class Publisher:
             ) from error
         except MessageSizeTooLargeError as error:
             raise self._refused_as_too_large(group) from error
-        except (KafkaError, AssertionError) as error:
+        except (KafkaError, IllegalOperation, AssertionError) as error:
             raise await self._failure(error) from error
         else:
             end.set_result(None)
@@ -254,7 +255,7 @@ class Publisher:
             return PublishError(
                 f"Kafka ended a transaction of {self._source!r} that stayed open for too long"
             )
-        if isinstance(error, AssertionError):
+        if isinstance(error, (AssertionError, IllegalOperation)):
             # How aiokafka says that its producer failed fatally while no transaction was open.
             return PublishError("the producer had failed before this group")
         return PublishError(f"a group was not committed to Kafka: {error!r}")

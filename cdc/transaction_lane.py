@@ -37,7 +37,8 @@ Batches = dict[TopicPartition, list[BatchBuilder]]
 class TransactionLane:
     """Begins with `write`, ends with `commit`; each raises KafkaError, and is then of no more use.
 
-    aiokafka says by an AssertionError that a producer had failed before.
+    aiokafka says by an AssertionError that a producer had failed before, and by IllegalOperation
+    that it has while it writes.
     """
 
     def __init__(self, cluster: Cluster, source: str, suffix: str) -> None:

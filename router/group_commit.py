@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer, OffsetAndMetadata, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.producer import sender as aiokafka_sender
 
 from events.cluster import Cluster
@@ -127,8 +127,8 @@ class GroupCommit:
                 await self._commit_all()
             except KafkaError as error:
                 raise RoutingStoppedError(f"a group was not committed: {error!r}") from error
-            except AssertionError as error:
-                # How aiokafka says that its producer failed fatally between two transactions.
+            except (AssertionError, IllegalOperation) as error:
+                # How aiokafka says that its producer failed fatally, before or within one.
                 raise RoutingStoppedError("the producer had failed before a group") from error
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 from cdc.errors import CaptureConfigError, CaptureGapError, SourceLostError
 from cdc.postgres_doctor import examine_postgres
 from cdc.postgres_slot_watch import read_retention
-from cdc.wal_retention import MEBIBYTE, WalRetention, budget_bytes
+from cdc.wal_retention import MEBIBYTE, WalRetention, budget_bytes, wal_budget_key
 from events.lsn import Lsn
 from tests.cdc.postgres_place import Envelope, Place, capturing
 from tests.cdc.snapshot_view import bodies, loading, until_over
@@ -83,6 +83,18 @@ async def _until_released(place: Place) -> None:
             await asyncio.sleep(0.05)
 
 
+async def _until_rearmed(place: Place) -> None:
+    """Until capture, which looks every now and then, has seen that the crossing is over."""
+    key = wal_budget_key(place.source.name)
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            records = await place.read_topic(place.cluster.topics.progress)
+            marks = [record.value for record in records if record.key == key]
+            if marks and marks[-1] is None:
+                return
+            await asyncio.sleep(0.05)
+
+
 @contextmanager
 def _setting(place: Place, name: LiteralString, value: LiteralString) -> Generator[None]:
     with psycopg.connect(place.source.dsn, autocommit=True) as admin:
@@ -118,6 +130,7 @@ async def test_a_slot_over_its_budget_is_told_once_a_crossing_over_restarts_too(
             await _fill(place, 1)
             await other.execute("commit")
             await _until_released(place)
+            await _until_rearmed(place)
             await other.execute("begin")
             await other.execute("select pg_current_xact_id()")
             await _fill(place, 4)
