@@ -102,8 +102,14 @@ async def test_a_request_that_cannot_be_met_fails_with_the_reason_and_capture_go
         state = await until_over(place, "orders", await ask(place, "orders", "nothing = 1"))
         assert (state.state, state.rows) == ("failed", 0)
         assert 'column "nothing" does not exist' in state.error
-        state = await until_over(place, "never", await ask(place, "never"))
-        assert 'relation "public.never" does not exist' in state.error
+        await ask(place, "never")
+        # The state of a table that is not published is forgotten at the next heartbeat; the event
+        # that says what became of it stays.
+        async with asyncio.timeout(LIMIT_S):
+            while len(events := await place.read_topic(place.cluster.topics.events)) < 2:
+                await asyncio.sleep(0.1)
+        failures = [(event.value or b"").replace(b"\\", b"") for event in events]
+        assert any(b'relation "public.never" does not exist' in one for one in failures)
         await place.run("insert into orders values (2)")
         await place.until("orders", 1)
     events = await place.read_topic(place.cluster.topics.events)
