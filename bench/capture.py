@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,8 +28,8 @@ from bench.capture_contestants import (
     watch,
     write_debezium_settings,
 )
+from bench.servers import bench_servers
 from infra import artifacts
-from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.postgres import EmbeddedPostgres
 from tests.conftest import free_ports, running
 
@@ -159,36 +158,26 @@ async def warm_up(bootstrap: str) -> None:
 
 def main() -> None:
     """Start the servers, run every backlog, print the table."""
-    with tempfile.TemporaryDirectory(prefix="rowcast-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        port, controller, pg_port = free_ports(3)
-        kafka = EmbeddedKafka(folder / "kafka", port, controller, folder / "kafka.log", 1024)
-        postgres = EmbeddedPostgres(
-            *(folder / "postgres", pg_port, folder / "postgres.log", "owner", "listener"),
-            databases=("bench",),
-            settings=(("max_wal_size", "8GB"), ("synchronous_commit", "on")),
+    with bench_servers() as (folder, kafka, postgres), running(kafka), running(postgres):
+        asyncio.run(warm_up(kafka.bootstrap))
+        bench = Bench(kafka.bootstrap, postgres, folder)
+        sys.stdout.write(
+            f"{ROWS:,} rows, {'rows/s':>22} {'second half':>12} {'MB/s':>7} {'CPU s':>7}"
+            f" {'RSS MiB':>8}\n"
         )
-        with running(kafka), running(postgres):
-            asyncio.run(warm_up(kafka.bootstrap))
-            bench = Bench(kafka.bootstrap, postgres, folder)
-            sys.stdout.write(
-                f"{ROWS:,} rows, {'rows/s':>22} {'second half':>12} {'MB/s':>7} {'CPU s':>7}"
-                f" {'RSS MiB':>8}\n"
-            )
-            for backlog in backlogs():
-                sys.stdout.write(f"{backlog.name}\n")
-                drains = bench.run(backlog)
-                backlog_mb = bench.decoded_mb(backlog)
-                for contestant, drain in drains:
-                    half = drain.second_half_rows_per_s
-                    shown = f"{half:>12,.0f}" if half else f"{'':>12}"
-                    sys.stdout.write(
-                        f"  {contestant:<20} {drain.rows_per_s:>14,.0f} {shown} "
-                        f"{backlog_mb / drain.whole_s:>7.1f} {drain.cpu_s:>7.1f} "
-                        f"{drain.rss_mib:>8.0f}\n"
-                    )
-                    sys.stdout.flush()
+        for backlog in backlogs():
+            sys.stdout.write(f"{backlog.name}\n")
+            drains = bench.run(backlog)
+            backlog_mb = bench.decoded_mb(backlog)
+            for contestant, drain in drains:
+                half = drain.second_half_rows_per_s
+                shown = f"{half:>12,.0f}" if half else f"{'':>12}"
+                sys.stdout.write(
+                    f"  {contestant:<20} {drain.rows_per_s:>14,.0f} {shown} "
+                    f"{backlog_mb / drain.whole_s:>7.1f} {drain.cpu_s:>7.1f} "
+                    f"{drain.rss_mib:>8.0f}\n"
+                )
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -22,10 +21,10 @@ import psycopg
 from bench.capture import Topic
 from bench.capture_backlog import Backlog, backlogs, write_changes
 from bench.capture_contestants import process, rowcast_command
+from bench.servers import bench_servers
 from infra import artifacts
 from infra.embedded.kafka import EmbeddedKafka
-from infra.embedded.postgres import EmbeddedPostgres
-from tests.conftest import free_ports, running
+from tests.conftest import running
 
 ROWS = int(os.environ.get("ROWS", "5000000"))
 OUTAGE_S = float(os.environ.get("OUTAGE_S", "60"))
@@ -78,16 +77,7 @@ class KeptCapture(threading.Thread):
 
 def main() -> None:
     """Run both loads and print their peaks."""
-    with tempfile.TemporaryDirectory(prefix="rowcast-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        port, controller, pg_port = free_ports(3)
-        kafka = EmbeddedKafka(folder / "kafka", port, controller, folder / "kafka.log", 1024)
-        postgres = EmbeddedPostgres(
-            *(folder / "postgres", pg_port, folder / "postgres.log", "owner", "listener"),
-            databases=("bench",),
-            settings=(("max_wal_size", "8GB"), ("synchronous_commit", "on")),
-        )
+    with bench_servers() as (folder, kafka, postgres):
         narrow = backlogs()[0]
         dsn = postgres.dsn("bench")
         with running(postgres):

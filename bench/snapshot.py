@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import psycopg
@@ -24,9 +23,8 @@ from bench.capture_contestants import (
     watch,
     write_debezium_settings,
 )
+from bench.servers import bench_servers
 from infra import artifacts
-from infra.embedded.kafka import EmbeddedKafka
-from infra.embedded.postgres import EmbeddedPostgres
 from tests.conftest import free_ports, running
 
 ROWS = int(os.environ.get("ROWS", "1000000"))
@@ -78,34 +76,24 @@ def load(bootstrap: str, dsn: str, folder: Path, backlog: Backlog) -> list[tuple
 
 def main() -> None:
     """Start the servers, load every table, print what each took."""
-    with tempfile.TemporaryDirectory(prefix="rowcast-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        port, controller, pg_port = free_ports(3)
-        kafka = EmbeddedKafka(folder / "kafka", port, controller, folder / "kafka.log", 1024)
-        postgres = EmbeddedPostgres(
-            *(folder / "postgres", pg_port, folder / "postgres.log", "owner", "listener"),
-            databases=("bench",),
-            settings=(("max_wal_size", "8GB"), ("synchronous_commit", "on")),
+    with bench_servers() as (folder, kafka, postgres), running(kafka), running(postgres):
+        asyncio.run(warm_up(kafka.bootstrap))
+        sys.stdout.write(
+            f"{ROWS:,} rows loaded, {'rows/s':>15} {'second half':>12} {'CPU s':>7}"
+            f" {'RSS MiB':>8}\n"
         )
-        with running(kafka), running(postgres):
-            asyncio.run(warm_up(kafka.bootstrap))
-            sys.stdout.write(
-                f"{ROWS:,} rows loaded, {'rows/s':>15} {'second half':>12} {'CPU s':>7}"
-                f" {'RSS MiB':>8}\n"
-            )
-            narrow, _, wide = backlogs()
-            for backlog, title in ((narrow, "six columns"), (wide, "41 columns")):
-                sys.stdout.write(f"{title}\n")
-                dsn = postgres.dsn("bench")
-                for contestant, drain in load(kafka.bootstrap, dsn, folder, backlog):
-                    half = drain.second_half_rows_per_s
-                    shown = f"{half:>12,.0f}" if half else f"{'':>12}"
-                    sys.stdout.write(
-                        f"  {contestant:<20} {drain.rows_per_s:>14,.0f} {shown} "
-                        f"{drain.cpu_s:>7.1f} {drain.rss_mib:>8.0f}\n"
-                    )
-                    sys.stdout.flush()
+        narrow, _, wide = backlogs()
+        for backlog, title in ((narrow, "six columns"), (wide, "41 columns")):
+            sys.stdout.write(f"{title}\n")
+            dsn = postgres.dsn("bench")
+            for contestant, drain in load(kafka.bootstrap, dsn, folder, backlog):
+                half = drain.second_half_rows_per_s
+                shown = f"{half:>12,.0f}" if half else f"{'':>12}"
+                sys.stdout.write(
+                    f"  {contestant:<20} {drain.rows_per_s:>14,.0f} {shown} "
+                    f"{drain.cpu_s:>7.1f} {drain.rss_mib:>8.0f}\n"
+                )
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from cdc.errors import PublishError
 from cdc.topic_creation import unreachable
 from events.cluster import Cluster
 from events.names import encode_segment
+from events.topic import is_reads_topic
 
 _REQUEST_TIMEOUT_MS = 20_000
-_READS_SUFFIX = ".reads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,7 @@ async def source_topics(cluster: Cluster, source: str) -> dict[str, TopicDescrip
     own = {*cluster.topics.compacted, *cluster.topics.partitioned}
     return await described_topics(
         cluster,
-        lambda name: (
-            name.startswith(prefix) and name not in own and not name.endswith(_READS_SUFFIX)
-        ),
+        lambda name: name.startswith(prefix) and name not in own and not is_reads_topic(name),
     )
 
 

@@ -36,6 +36,11 @@ def reads_topic(source: str, schema: str, table: str) -> str:
     return change_topic(source, schema, table) + _READS_SUFFIX
 
 
+def is_reads_topic(name: str) -> bool:
+    """Whether a topic is one of reads."""
+    return name.endswith(_READS_SUFFIX)
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """Names of our own topics under one prefix."""
