@@ -36,6 +36,7 @@ MANY: LiteralString = """
     select coalesce(json_agg(t), '[]')::text
     from (select id, name, price, at from items where shelf = %s order by id limit 20) t
 """
+INSERT: LiteralString = "insert into items (name, price, shelf) values (%s, %s, %s)"
 
 
 class SilentJournal(CallJournal):
@@ -46,6 +47,9 @@ class SilentJournal(CallJournal):
 
     def note(self, event: OutgoingEvent) -> None:
         """Forget it."""
+
+    async def record(self, event: OutgoingEvent, refused: OutgoingEvent) -> None:
+        """Forget it at once."""
 
 
 def bare(dsn: str) -> tuple[AsyncConnectionPool[psycopg.AsyncConnection], list[BaseRoute]]:
@@ -62,7 +66,17 @@ def bare(dsn: str) -> tuple[AsyncConnectionPool[psycopg.AsyncConnection], list[B
             row = await (await connection.execute(statement, (value,))).fetchone()
         return Response(row[0] if row else "[]", media_type="application/json")
 
-    return pool, [Route("/rest/v1/items", items)]
+    async def insert(request: Request) -> Response:
+        row = await request.json()
+        values = (row["name"], row["price"], row["shelf"])
+        async with pool.connection() as connection:
+            await connection.execute(INSERT, values)
+        return Response(status_code=201)
+
+    return pool, [
+        Route("/rest/v1/items", items),
+        Route("/rest/v1/items", insert, methods=["POST"]),
+    ]
 
 
 async def main(kind: str, port: int, dsn: str, bootstrap: str) -> None:
