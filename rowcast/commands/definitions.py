@@ -1,0 +1,72 @@
+"""Commands on definitions: apply, show, delete and try them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from router.module import Module
+from rowcast import definition_files, inspection, listener_test
+from rowcast.commands.invocation import folder_option, run_async
+from rowcast.installation import open_installation
+
+
+@click.command()
+@folder_option
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+def apply(folder: Path, paths: tuple[Path, ...]) -> None:
+    """Apply listener and module files (.py), trigger files (.toml), or folders of them."""
+    installation = open_installation(folder)
+    for definition in run_async(definition_files.apply_files(installation, paths)):
+        what = "module" if isinstance(definition, Module) else f"on {definition.on}"
+        click.echo(f"{definition.name} (version {definition.version}) {what}")
+
+
+@click.command()
+@folder_option
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def get(folder: Path, name: str | None, as_json: bool) -> None:
+    """List the definitions and modules, or show one."""
+    installation = open_installation(folder)
+    click.echo(run_async(inspection.definitions_text(installation, name, as_json=as_json)))
+
+
+@click.command()
+@folder_option
+@click.argument("names", nargs=-1, required=True)
+def delete(folder: Path, names: tuple[str, ...]) -> None:
+    """Delete definitions and modules by name."""
+    installation = open_installation(folder)
+    for name in names:
+        run_async(definition_files.delete_definition(installation, name))
+        click.echo(f"{name} deleted")
+
+
+@click.command("test")
+@folder_option
+@click.argument("listener")
+@click.option(
+    "--event",
+    "event_file",
+    type=click.Path(path_type=Path, allow_dash=False),
+    required=True,
+    help="File with the event's JSON, as `rowcast tail` prints it.",
+)
+@click.option("--dry-run", is_flag=True, help="Leave nothing behind in databases and elsewhere.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def run_test(folder: Path, listener: str, event_file: Path, dry_run: bool, as_json: bool) -> None:
+    """Run one listener, a file or one that is applied, against a sample event."""
+    text, is_well = run_async(
+        listener_test.run_test(
+            open_installation(folder), listener, event_file, dry_run=dry_run, as_json=as_json
+        )
+    )
+    click.echo(text)
+    sys.exit(0 if is_well else 1)
+
+
+COMMANDS: Final = (apply, get, delete, run_test)

@@ -1,0 +1,102 @@
+"""Commands on what runs: start it, run one service, look at it, make a token for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from events.token import Role
+from rowcast import inspection, service
+from rowcast.commands.invocation import folder_option, run_async
+from rowcast.doctor import examine
+from rowcast.errors import NotRunningError
+from rowcast.installation import open_installation
+from rowcast.slot_status import read_slots
+from rowcast.snapshot_command import read_snapshots
+from rowcast.status import read_status, with_truth
+from rowcast.token_command import token_text
+from rowcast.up import up as start_everything
+
+
+@click.command()
+@folder_option
+@click.option("--port-base", type=int, help="First of the ports: HTTP, Kafka, PostgreSQL, MongoDB.")
+def up(folder: Path, port_base: int | None) -> None:
+    """Start everything, embedded servers included, and keep it running."""
+    run_async(start_everything(folder, port_base, click.echo))
+
+
+@click.group()
+def run() -> None:
+    """Run one service in the foreground, until Ctrl-C or SIGTERM."""
+
+
+@run.command("cdc")
+@folder_option
+@click.option("--source", required=True, help="Name of the source, as in rowcast.toml.")
+def run_cdc(folder: Path, source: str) -> None:
+    """Capture one source."""
+    service.run_service(service.capture_service(open_installation(folder), source))
+
+
+@run.command("router")
+@folder_option
+def run_router(folder: Path) -> None:
+    """Match events to listeners and run them."""
+    service.run_service(service.router_service(open_installation(folder)))
+
+
+@run.command("http")
+@folder_option
+def run_http(folder: Path) -> None:
+    """Serve WebSockets and HTTP."""
+    service.run_service(service.http_service(open_installation(folder)))
+
+
+@click.command()
+@folder_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(folder: Path, as_json: bool) -> None:
+    """Say what runs, and where, how much log slots keep, and what is being loaded."""
+    found = read_status(folder / "status.json")
+    if found is None:
+        raise NotRunningError(f"nothing was started in {folder}; `rowcast up --dir {folder}` does")
+    status = with_truth(found)
+    installation = open_installation(folder, port_base=status.port_base)
+    slots = run_async(read_slots(installation))
+    snapshots = run_async(read_snapshots(installation, status))
+    text, runs = inspection.status_text(status, slots, snapshots, as_json=as_json)
+    click.echo(text)
+    sys.exit(0 if runs else 1)
+
+
+@click.command()
+@folder_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(folder: Path, as_json: bool) -> None:
+    """Look for what is wrong or can lose data, and say how to mend it."""
+    findings = run_async(examine(open_installation(folder)))
+    click.echo(inspection.findings_text(findings, as_json=as_json))
+    sys.exit(1 if any(finding.severity == "error" for finding in findings) else 0)
+
+
+@click.command()
+@folder_option
+@click.option(
+    "--role",
+    type=click.Choice(["anon", "authenticated", "service_role"]),
+    default="authenticated",
+    show_default=True,
+)
+@click.option("--subject", default="developer", show_default=True, help="Who holds it.")
+@click.option("--expires", default="24h", show_default=True, help="Lifetime: 90s, 15m, 24h, 30d.")
+@click.option("--claims", default="{}", help="More claims, as a JSON object.")
+def token(folder: Path, role: Role, subject: str, expires: str, claims: str) -> None:
+    """Make a token for the HTTP service."""
+    click.echo(token_text(open_installation(folder), role, subject, expires, claims))
+
+
+COMMANDS: Final = (up, run, status, doctor, token)

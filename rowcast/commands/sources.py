@@ -1,0 +1,127 @@
+"""Commands on sources: load a table, compare it with its topic, audit its reads."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from cdc.postgres_verification import VerifyLimits
+from rowcast import read_audit, verify_command
+from rowcast.commands.invocation import folder_option, run_async
+from rowcast.installation import open_installation
+from rowcast.snapshot_command import ask_for_snapshot
+
+
+@click.command()
+@folder_option
+@click.argument("source")
+@click.argument("table")
+@click.option("--where", default="", help="SQL: only the rows that fulfil it.")
+def snapshot(folder: Path, source: str, table: str, where: str) -> None:
+    """Load a table's rows into its topic: rowcast snapshot shop public.orders."""
+    asked = run_async(ask_for_snapshot(open_installation(folder), source, table, where))
+    click.echo(f"asked for {asked}; `rowcast status` shows how far it is")
+
+
+@click.command()
+@folder_option
+@click.argument("source")
+@click.argument("tables", nargs=-1)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for loading and capture.",
+)
+@click.option(
+    "--limit",
+    "shown",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Differences of a table to list; all are counted.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def verify(
+    folder: Path, source: str, tables: tuple[str, ...], timeout_s: float, shown: int, as_json: bool
+) -> None:
+    """Compare every row of a source's tables with its topic, while writes go on."""
+    limits = VerifyLimits(timeout_s=timeout_s, shown=shown)
+
+    def say(step: str) -> None:
+        if not as_json:
+            click.echo(step, err=True)
+
+    found = run_async(verify_command.verify(open_installation(folder), source, tables, limits, say))
+    click.echo(verify_command.verification_text(found, as_json=as_json))
+    sys.exit(1 if found.difference_count else 0)
+
+
+@click.group()
+def audit() -> None:
+    """Make reads of rows events (docs/read-audit.md)."""
+
+
+@audit.command("enable")
+@folder_option
+@click.argument("source")
+@click.argument("table")
+@click.option("--rows", is_flag=True, required=True, help="Each row that is read is an event.")
+@click.option("--force", is_flag=True, help="Hold the table's owner to it too.")
+def audit_enable(folder: Path, source: str, table: str, rows: bool, force: bool) -> None:
+    """Install the row policy on a table."""
+    del rows
+    click.echo(run_async(read_audit.enable(open_installation(folder), source, table, force=force)))
+
+
+@audit.command("disable")
+@folder_option
+@click.argument("source")
+@click.argument("table")
+def audit_disable(folder: Path, source: str, table: str) -> None:
+    """Take the row policy away; nothing of it is left."""
+    click.echo(run_async(read_audit.disable(open_installation(folder), source, table)))
+
+
+@audit.command("list")
+@folder_option
+@click.argument("source")
+def audit_list(folder: Path, source: str) -> None:
+    """Name the tables whose reads are events."""
+    click.echo(run_async(read_audit.audited(open_installation(folder), source)))
+
+
+@click.command()
+@folder_option
+@click.option("--source", default="shop", show_default=True, help="Name of the source.")
+@click.option("--table", required=True, help="schema.table, or table in public.")
+@click.option("--key", help="Of one row: its key's value, or the key as JSON.")
+@click.option("--subject", help="By one reader: the token's subject, or the database user.")
+@click.option("--since", help="Not longer ago than this, e.g. 90m or 1d.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def reads(
+    folder: Path,
+    source: str,
+    table: str,
+    key: str | None,
+    subject: str | None,
+    since: str | None,
+    as_json: bool,
+) -> None:
+    """List who read rows of a table."""
+    text = read_audit.reads_text(
+        *(open_installation(folder), source, table),
+        key=key,
+        subject=subject,
+        since=since,
+        as_json=as_json,
+    )
+    click.echo(run_async(text))
+
+
+COMMANDS: Final = (snapshot, verify, audit, reads)
