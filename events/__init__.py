@@ -13,5 +13,6 @@ Errors, all of them a mistake in what was given:
     ├── InvalidSchemaError  a schema of events' data that is none
     ├── InvalidDataError    data that does not keep its event type's schema
     ├── TokenError          a token that is not accepted
+    ├── MailError           a mail that cannot be written, or that its server does not take
     └── RecurrenceError     a period, cron expression or time zone that means nothing
 """

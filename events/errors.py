@@ -29,6 +29,10 @@ class InvalidSchemaError(EventsError):
     """What is to be the JSON Schema of an event's data is none."""
 
 
+class MailError(EventsError):
+    """A mail that cannot be written, or that its server does not take."""
+
+
 class InvalidDataError(EventsError):
     """An event's data does not keep the schema of its type; `path` says where."""
 

@@ -2,8 +2,8 @@
 
 Stands between a run and its host calls. In a rehearsal nothing is done for good: PostgreSQL is
 asked inside transactions that are rolled back, so that the run sees its own writes; what MongoDB
-would change is counted; the cache is only read; HTTP requests that are no reading ones are not
-sent.
+would change is counted; the cache is only read; mails, and HTTP requests that are no reading ones,
+are not sent.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Rehearsal:
                 self._sources[number] = str(args.get("source"))
                 await self._transaction(self._sources[number])
                 answer = {"tx": number}
-            case "db.commit" | "db.rollback":
+            case "db.commit" | "db.rollback" | "cache.set":
                 answer = {}
             case "mongo.insert":
                 documents = args.get("documents")
@@ -87,8 +87,8 @@ class Rehearsal:
                 answer = {"deleted": await self._count(args)}
             case "http.request" if str(args.get("method")).upper() not in _READING_METHODS:
                 answer = {"status": 200, "headers": {}, "body": ""}
-            case "cache.set":
-                answer = {}
+            case "mail.send":
+                answer = self._calls.check_mail(args)
             case "cache.delete":
                 answer = {"deleted": 0}
             case _:

@@ -17,13 +17,15 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from events.errors import MailError
 from events.json_codec import JsonObject, JsonValue, decode
+from events.mail import Mail
 from events.run import RunRequest
 from listener_runtime import cache
 from listener_runtime.address_policy import AddressPolicy
 from listener_runtime.cache import Cache, EmbeddedCache
 from listener_runtime.errors import HostCallError
-from listener_runtime.host_call_steps import Steps
+from listener_runtime.host_call_steps import Steps, idempotency_key
 from listener_runtime.http_calls import HttpCalls
 from listener_runtime.http_request import RequestArguments
 from listener_runtime.mongo_arguments import (
@@ -44,10 +46,12 @@ from listener_runtime.postgres_database import PostgresDatabase
 from listener_runtime.postgres_statement import Statement
 from listener_runtime.redis_cache import RedisCache
 from listener_runtime.settings import HostSettings, PostgresAccess
+from listener_runtime.smtp_sender import SmtpSender
 
 _log = logging.getLogger(__name__)
 
 TRANSACTIONS_MAX: Final = 4
+MAILS_MAX: Final = 100
 
 _MONGO: Final[dict[str, type[MongoArguments]]] = {
     "mongo.find": Find,
@@ -62,7 +66,10 @@ _POSTGRES: Final = (
     *("db.execute", "db.fetch", "db.fetch_one"),
     *("db.begin", "db.commit", "db.rollback"),
 )
-CALL_NAMES: Final = (*_POSTGRES, *_MONGO, "http.request", "cache.get", "cache.set", "cache.delete")
+CALL_NAMES: Final = (
+    *(*_POSTGRES, *_MONGO, "http.request"),
+    *("cache.get", "cache.set", "cache.delete", "mail.send"),
+)
 
 _Arguments = TypeVar("_Arguments", bound=msgspec.Struct)
 _Handler: TypeAlias = "Callable[[JsonObject], Coroutine[None, None, JsonObject]]"
@@ -84,6 +91,7 @@ class HostCalls:
             if settings.cache
             else EmbeddedCache(time.monotonic)
         )
+        self.mail = SmtpSender(settings.smtp)
         self.databases: dict[str, PostgresDatabase | MongoDatabase] = {
             name: PostgresDatabase(name, access.dsn)
             if isinstance(access, PostgresAccess)
@@ -114,6 +122,7 @@ class RunCalls:
         self._transactions: dict[int, PostgresTransaction] = {}
         self._opened = 0
         self._opening = 0
+        self._mails = 0
         self._in_flight: set[asyncio.Task[JsonObject]] = set()
         self._closed = False
         self._handlers: dict[str, _Handler] = {
@@ -127,6 +136,7 @@ class RunCalls:
             "cache.get": self._cache_get,
             "cache.set": self._cache_set,
             "cache.delete": self._cache_delete,
+            "mail.send": self._send_mail,
             **{name: functools.partial(self._mongo, name) for name in _MONGO},
         }
 
@@ -271,6 +281,32 @@ class RunCalls:
     async def _cache_delete(self, args: JsonObject) -> JsonObject:
         given = _convert("cache.delete", args, cache.Delete)
         return await cache.delete(self._shared.cache, self._run.tenant, given)
+
+    async def _send_mail(self, args: JsonObject) -> JsonObject:
+        mail = _convert("mail.send", args, Mail)
+        self._mails += 1
+        if self._mails > MAILS_MAX:
+            raise HostCallError(f"mail.send: expected {MAILS_MAX} mails of one run at most")
+        step = self._steps.take("mail", args)
+        key = idempotency_key(self._run.event_id, self._run.listener, step)
+        try:
+            receipt = await self._shared.mail.send(mail, key)
+        except MailError as error:
+            # Asking again in the same run is the same mail.
+            self._steps.give_back(step)
+            raise HostCallError(f"mail.send: {error}") from error
+        return {"message_id": receipt.message_id, "refused": {**receipt.refused}}
+
+    def check_mail(self, args: JsonObject) -> JsonObject:
+        """What mail.send would answer, for a rehearsal; raises HostCallError."""
+        mail = _convert("mail.send", args, Mail)
+        key = idempotency_key(
+            self._run.event_id, self._run.listener, self._steps.take("mail", args)
+        )
+        try:
+            return {"message_id": self._shared.mail.write(mail, key).message_id, "refused": {}}
+        except MailError as error:
+            raise HostCallError(f"mail.send: {error}") from error
 
     def _postgres(self, name: str, source: str) -> PostgresRun:
         database = self._database(source)

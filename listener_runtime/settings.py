@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from events.event_schema import EventSchemas
 
@@ -29,13 +29,29 @@ DatabaseAccess: TypeAlias = PostgresAccess | MongoAccess
 
 
 @dataclass(frozen=True, slots=True)
+class SmtpSettings:
+    """The server that takes our mails, and whose they are; no `host` means that there is none.
+
+    `domains` are those of recipients that mails may go to, any where it is empty.
+    """
+
+    host: str = ""
+    port: int = 587
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""
+    password: str = field(default="", repr=False)
+    sender: str = ""
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HostSettings:
     """What host calls may reach.
 
     `http_allow` holds `host:port` that g.http may call; `http_private` those of them that may lie
     on private or loopback addresses; `http_own` those where our own HTTP service is, which get the
     run's chain, signed with `chain_secret`; `cache` is the address of a Redis, the embedded cache
-    where empty; `schemas` are those of the events that runs emit.
+    where empty; `schemas` are those of the events that runs emit; `smtp` is where mails go.
     """
 
     databases: Mapping[str, DatabaseAccess] = field(default_factory=dict[str, DatabaseAccess])
@@ -47,6 +63,7 @@ class HostSettings:
     cache_prefix: str = "rowcast"
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     schemas: EventSchemas = field(default_factory=EventSchemas)
+    smtp: SmtpSettings = SmtpSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ import httpx
 from events.cluster import Cluster
 from events.errors import EventsError
 from events.event_id import run_id
+from events.mail import MailSender
 from events.run import Emission, RunOutcome, RunRequest, Sandbox, StateWrite
 from events.traceparent import continue_trace
 from router.backoff import backoff_s
-from router.definition import Emit, ListenerCode, Webhook
+from router.definition import Email, Emit, ListenerCode, Webhook
 from router.delivery import (
     Delivery,
     OutgoingRecord,
@@ -29,6 +30,7 @@ from router.delivery import (
     outcome_records,
     refuse_too_large,
 )
+from router.email import send_email
 from router.module import Module, missing_modules
 from router.state_table import StateTable
 from router.template import fill_template
@@ -49,9 +51,11 @@ class Carrier:
         sandbox: Sandbox,
         state: StateTable,
         modules: Callable[[], Mapping[str, Module]],
+        mail: MailSender,
     ) -> None:
         self._topics = cluster.topics
         self._sandbox = sandbox
+        self._mail = mail
         self._state = state
         self._modules = modules
         self._webhooks = asyncio.Semaphore(_WEBHOOKS_AT_ONCE)
@@ -123,6 +127,8 @@ class Carrier:
             case Webhook() as webhook:
                 async with self._webhooks:
                     return await call_webhook(self._client, delivery, webhook)
+            case Email() as email:
+                return await send_email(self._mail, delivery, email)
             case Emit(type=event_type, data=template, key=key_template):
                 key = fill_template(key_template, event.body)
                 emission = Emission(

@@ -16,10 +16,11 @@ import msgspec
 from events.errors import EventsError
 from events.event_type import EventPattern, check_custom_type, schedule_type
 from events.json_codec import encode
+from events.mail import Addresses
 from events.recurrence import CatchUp, Recurrence, parse_period_ms
 from router.errors import DefinitionError
 from router.module import MAX_MODULES, check_module_name
-from router.template import check_template
+from router.template import check_template, check_text
 from router.where import compile_where
 
 MAX_TIMEOUT_S = 900.0
@@ -65,7 +66,26 @@ class Emit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="d
     key: str | None = None
 
 
-Action: TypeAlias = ListenerCode | Webhook | Emit
+class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do", tag="email"):
+    """Send a mail; each text is a template (router.template.fill_text)."""
+
+    to: Addresses
+    subject: str
+    text: str = ""
+    html: str = ""
+    cc: Addresses = ()
+    bcc: Addresses = ()
+    reply_to: Addresses = ()
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """All its texts."""
+        lists = (self.to, self.cc, self.bcc, self.reply_to)
+        addresses = [(one,) if isinstance(one, str) else one for one in lists]
+        return (self.subject, self.text, self.html, *(text for one in addresses for text in one))
+
+
+Action: TypeAlias = ListenerCode | Webhook | Emit | Email
 
 
 class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -171,14 +191,7 @@ def check_definition(definition: Definition) -> Definition:
         raise DefinitionError(str(error)) from error
     if definition.where is not None:
         compile_where(definition.where)
-    match definition.action:
-        case Emit(data=data, key=key):
-            check_template(data)
-            check_template(key)
-        case Webhook(url=url) if not url.startswith(("http://", "https://")):
-            raise DefinitionError(f"found the url {url!r}, expected http:// or https://")
-        case _:
-            pass
+    _check_action(definition.action)
     for module in definition.modules:
         check_module_name(module)
     if len(set(definition.modules)) < len(definition.modules):
@@ -195,6 +208,28 @@ def check_definition(definition: Definition) -> Definition:
     _check_range("retry.max_s", definition.retry.max_s, 0, 86_400)
     _check_range("recursion", definition.recursion, 0, 1_000)
     return definition
+
+
+def _check_action(action: Action) -> None:
+    match action:
+        case Emit(data=data, key=key):
+            check_template(data)
+            check_template(key)
+        case Email():
+            _check_email(action)
+        case Webhook(url=url) if not url.startswith(("http://", "https://")):
+            raise DefinitionError(f"found the url {url!r}, expected http:// or https://")
+        case _:
+            pass
+
+
+def _check_email(email: Email) -> None:
+    for text in email.templates:
+        check_text(text)
+    if not email.to:
+        raise DefinitionError('found no `to`, expected an address such as "${after.email}"')
+    if not email.text and not email.html:
+        raise DefinitionError("found neither `text` nor `html` in [email], expected one of them")
 
 
 def _check_clock(definition: Definition) -> None:

@@ -47,7 +47,7 @@ def parse_listener_file(place: str, text: str) -> Definition:
 
 
 def _refuse_code_key(place: str, table: dict[str, object]) -> None:
-    for key in ("webhook", "emit", "action"):
+    for key in ("webhook", "emit", "email", "action"):
         if key in table:
             raise DefinitionError(
                 f"{place}: found {key!r} in a listener's block, expected none, since the code "

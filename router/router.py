@@ -20,6 +20,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from events.cluster import Cluster
 from events.errors import EventFormatError
 from events.event import decode_event
+from events.mail import MailSender, NoMail
 from events.run import Sandbox, StateWrite
 from router.carrier import Carrier
 from router.definition_feed import DefinitionFeed
@@ -41,13 +42,22 @@ _FETCH_WAIT_MS = 250
 class Router:
     """One router of an installation; `instance` tells it from the others of its group."""
 
-    def __init__(self, cluster: Cluster, sandbox: Sandbox, *, instance: str = "0") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        sandbox: Sandbox,
+        *,
+        instance: str = "0",
+        mail: MailSender | None = None,
+    ) -> None:
         self._index = ListenerIndex([])
         self._backlog: dict[TopicPartition, deque[ConsumerRecord]] = {}
         self._room = asyncio.Event()
         self._state = StateTable()
         self._state_feed = StateFeed(cluster, self._state)
-        self._carrier = Carrier(cluster, sandbox, self._state, lambda: self._feed.modules)
+        self._carrier = Carrier(
+            *(cluster, sandbox, self._state, lambda: self._feed.modules), mail or NoMail()
+        )
         self._feed = DefinitionFeed(cluster, self._use_index)
         self._commit = GroupCommit(cluster, instance, self._held, self._room.set, self._state)
         self._scheduler = Scheduler(cluster, instance, lambda: self._feed.by_the_clock)

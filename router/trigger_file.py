@@ -9,7 +9,7 @@ from typing import cast
 from router.definition import Definition, convert_definition
 from router.errors import DefinitionError
 
-ACTIONS = ("webhook", "emit")
+ACTIONS = ("webhook", "emit", "email")
 
 
 def parse_trigger_file(place: str, text: str) -> Definition:
@@ -24,7 +24,8 @@ def parse_trigger_file(place: str, text: str) -> Definition:
     named = [name for name in ACTIONS if name in table]
     if len(named) != 1:
         found = " and ".join(f"[{name}]" for name in named) or "no action"
-        raise DefinitionError(f"{place}: found {found}, expected one of [webhook] and [emit]")
+        expected = ", ".join(f"[{name}]" for name in ACTIONS)
+        raise DefinitionError(f"{place}: found {found}, expected one of {expected}")
     action = table.pop(named[0])
     if not isinstance(action, dict):
         raise DefinitionError(f"{place}: found {action!r} as {named[0]}, expected a table")

@@ -17,6 +17,7 @@ from typing import Annotated, Literal, TypeAlias, cast
 import msgspec
 
 from rowcast.errors import ConfigurationError
+from rowcast.mail_settings import MailSettings
 
 ENVIRONMENT_PREFIX = "ROWCAST__"
 _SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
@@ -137,6 +138,7 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http: HttpSettings = HttpSettings()
     sources: dict[str, SourceSettings] = {}
     listeners: ListenerSettings = ListenerSettings()
+    smtp: MailSettings = MailSettings()
     event_schemas: dict[str, str] = {}
     secrets: dict[str, str] = {}
 
@@ -267,5 +269,6 @@ def _fields_at(path: str) -> tuple[str, ...]:
         "http": HttpSettings,
         "listeners": ListenerSettings,
         "listeners.http": ListenerHttpSettings,
+        "smtp": MailSettings,
     }
-    return structs.get(path, SourceSettings).__struct_fields__
+    return structs.get(path, SourceSettings).__struct_encode_fields__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
@@ -10,17 +12,20 @@ from cdc.finding import Finding
 from cdc.mongo_doctor import examine_mongo
 from cdc.postgres_doctor import examine_postgres
 from events.chain import Chain
+from events.errors import MailError
 from events.run import RunRequest
 from infra import artifacts
 from infra.errors import InfraError
 from listener_runtime.confinement_report import confinement_report
 from listener_runtime.pool import SandboxPool
+from listener_runtime.smtp_sender import SmtpSender
 from rowcast.installation import Installation
 from rowcast.package_lock import locked_tenants
 from rowcast.packages import image_trouble
 from rowcast.service import pool_settings
 from rowcast.status import read_status, with_truth
 
+_MAIL_LIMIT_S = 10.0
 _PROBE = "async def main(event, g):\n    return event['answer']\n"
 
 
@@ -35,6 +40,7 @@ async def examine(installation: Installation) -> list[Finding]:
         else:
             findings += await examine_mongo(installation.mongo_source(name))
     findings.append(await _sandbox(installation))
+    findings += await _mail(installation)
     findings += _packages(installation)
     findings += await _confinement()
     return findings
@@ -124,6 +130,23 @@ async def _sandbox(installation: Installation) -> Finding:
         return _ok("sandbox", f"ran a listener in {outcome.duration_ms:.1f} ms")
     found = f"{outcome.status}: {outcome.error}"
     return _error("sandbox", found, "a listener to run", "rm -rf build/sandbox; make install")
+
+
+async def _mail(installation: Installation) -> list[Finding]:
+    settings = installation.smtp_settings()
+    if not settings.host:
+        return []
+    try:
+        async with asyncio.timeout(_MAIL_LIMIT_S):
+            await SmtpSender(settings).look()
+    except TimeoutError:
+        found = f"the mail server {settings.host}:{settings.port} says nothing"
+    except MailError as error:
+        found = str(error)
+    else:
+        return [_ok("mail", f"{settings.host}:{settings.port} takes mails from {settings.sender}")]
+    mend = "start it, or set host, port, tls, user and password in [smtp] (docs/mail.md)"
+    return [_error("mail", found, "a server that takes mails", mend)]
 
 
 def _packages(installation: Installation) -> list[Finding]:

@@ -32,7 +32,7 @@ from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.mongo import EmbeddedMongo
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.server import EmbeddedServer
-from listener_runtime.settings import HostSettings, MongoAccess, PostgresAccess
+from listener_runtime.settings import HostSettings, MongoAccess, PostgresAccess, SmtpSettings
 from rowcast.configuration import (
     DEFAULT_FILE,
     Configuration,
@@ -40,6 +40,7 @@ from rowcast.configuration import (
     read_configuration,
 )
 from rowcast.errors import ConfigurationError
+from rowcast.mail_settings import smtp_settings
 
 DEFAULT_FOLDER = Path(".rowcast")
 _PORTS_NEEDED = 5
@@ -301,7 +302,12 @@ class Installation:
             cache_prefix=self.configuration.kafka.prefix,
             secrets=self.configuration.secrets,
             schemas=self.event_schemas(),
+            smtp=self.smtp_settings(),
         )
+
+    def smtp_settings(self) -> SmtpSettings:
+        """The server that takes mails; raises ConfigurationError where [smtp] is wrong."""
+        return smtp_settings(self.configuration.smtp, self.configuration.secrets)
 
     def _own_addresses(self) -> tuple[str, ...]:
         """Where the HTTP service listens on this machine."""

@@ -21,6 +21,7 @@ from events.token import TokenVerifier
 from infra import artifacts
 from listener_runtime.pool import SandboxPool
 from listener_runtime.settings import PoolSettings
+from listener_runtime.smtp_sender import SmtpSender
 from push.service import PushService
 from router.router import Router
 from rowcast.http_app import make_app
@@ -57,7 +58,8 @@ def router_service(installation: Installation) -> Service:
         pool = SandboxPool(pool_settings(installation), installation.host_settings())
         await pool.start()
         try:
-            await Router(installation.cluster, pool).run(stop, ready)
+            mail = SmtpSender(installation.smtp_settings())
+            await Router(installation.cluster, pool, mail=mail).run(stop, ready)
         finally:
             await pool.close()
 

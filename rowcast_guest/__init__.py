@@ -18,6 +18,7 @@ __all__ = [
     "G",
     "Http",
     "Log",
+    "Mail",
     "Response",
     "Schedule",
     "Secrets",
@@ -297,6 +298,27 @@ class Cache(Protocol):
         ...
 
 
+class Mail(Protocol):
+    """Mails, by the server that `[smtp]` in rowcast.toml names."""
+
+    async def send(
+        self,
+        to: str | Sequence[str],
+        subject: str,
+        text: str = "",
+        *,
+        html: str = "",
+        cc: str | Sequence[str] = (),
+        bcc: str | Sequence[str] = (),
+        reply_to: str | Sequence[str] = (),
+    ) -> str:
+        """Send a mail; an address is `ada@example.com` or `Ada <ada@example.com>`.
+
+        Returns its Message-ID, which is the same where the run is tried again.
+        """
+        ...
+
+
 class State(Protocol):
     """The listener's own small state: JSON by key, kept if the run ends well."""
 
@@ -336,6 +358,7 @@ class G(Protocol):
     http: Http
     log: Log
     cache: Cache
+    mail: Mail
     kv: State
     modules: Any
     schedule: Schedule

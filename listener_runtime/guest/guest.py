@@ -54,6 +54,7 @@ class G:
         self.log = Log()
         self.kv = State()
         self.cache = Cache()
+        self.mail = Mail()
         self.modules = Modules()
         self.schedule = Schedule(self)
         self.secrets = Secrets(options["secrets"])
@@ -238,6 +239,22 @@ class Cache:
         """Delete a key, or all that begin with a text; returns how many there were."""
         args = {"key": key, "prefix": prefix}
         return (await _runner.call("cache.delete", args))["deleted"]
+
+
+class Mail:
+    """Mails, by the server that `[smtp]` in rowcast.toml names."""
+
+    __slots__ = ()
+
+    async def send(self, to, subject, text="", *, html="", cc=(), bcc=(), reply_to=()):
+        """Send a mail; addresses are texts, or lists of them. Returns its Message-ID."""
+        args = {"subject": subject, "text": text, "html": html}
+        for name, given in (("to", to), ("cc", cc), ("bcc", bcc), ("reply_to", reply_to)):
+            args[name] = given if isinstance(given, str) else list(given)
+        sent = await _runner.call("mail.send", args)
+        for address, why in sent["refused"].items():
+            Log().warning("the mail server refused a recipient", address=address, why=why)
+        return sent["message_id"]
 
 
 class Log:

@@ -22,6 +22,7 @@ SHARED = (
     "Schedule",
     "Secrets",
     "Cache",
+    "Mail",
     "State",
     "Response",
 )

@@ -7,6 +7,7 @@ import pytest
 from events.cluster import Cluster
 from events.event import decode_event
 from events.json_codec import JsonObject, decode_object
+from events.mail import NoMail
 from events.run import Emission, LogLine, PushMessage, RunOutcome, RunRequest, StateWrite
 from router.carrier import Carrier
 from router.definition import Definition, Emit, ListenerCode, Retry
@@ -31,7 +32,7 @@ class Answers:
 
 async def carried(definition: Definition, outcome: RunOutcome) -> list[OutgoingRecord]:
     cluster = Cluster("127.0.0.1:1")
-    carrier = Carrier(cluster, Answers(outcome), StateTable(), dict)
+    carrier = Carrier(cluster, Answers(outcome), StateTable(), dict, NoMail())
     delivery = Delivery(definition, decode_event(EVENT), None, "t", 0, 0)
     left: list[OutgoingRecord] = []
     finished: list[bool] = []

@@ -11,7 +11,7 @@ import pytest
 
 from events.event_type import EventPattern
 from events.json_codec import decode, decode_object, encode
-from router.definition import Definition, Emit, Retry, Webhook
+from router.definition import Definition, Email, Emit, Retry, Webhook
 from router.listener_file import parse_listener_file
 from router.trigger_file import parse_trigger_file
 from router.where import compile_where, operators
@@ -40,9 +40,9 @@ def test_each_listener_on_the_page_can_be_applied(text: str) -> None:
     parse_listener_file("example.py", text)
 
 
-def test_there_are_examples_of_both_actions() -> None:
+def test_there_are_examples_of_all_actions() -> None:
     kinds = [type(parse_trigger_file("a.toml", text).action) for text in blocks("toml")]
-    assert {Webhook, Emit} == set(kinds)
+    assert {Webhook, Emit, Email} == set(kinds)
     assert len(blocks("python")) >= 2
 
 

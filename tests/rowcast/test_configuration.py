@@ -6,6 +6,7 @@ import pytest
 
 from rowcast.configuration import DEFAULT_FILE, parse_configuration, read_configuration
 from rowcast.errors import ConfigurationError
+from rowcast.mail_settings import smtp_settings
 
 
 def test_the_file_that_up_writes_says_what_the_defaults_are() -> None:
@@ -26,6 +27,7 @@ def test_the_file_that_up_writes_says_what_the_defaults_are() -> None:
         ("prot_base = 1", "unknown key 'prot_base' at the top.*did you mean 'port_base'"),
         ("[sources.a]\nkind='postgres'\ndns='x'", "unknown key 'dns'.*did you mean 'dsn'"),
         ("[listeners.http]\nalow=[]", r"'alow' in \[listeners.http\].*did you mean 'allow'"),
+        ("[smtp]\nhots='x'", r"'hots' in \[smtp\], expected domains, from, host.*mean 'host'"),
         ("[sources.a]\nkind='mysql'", "mysql"),
         ("[sources.a]\ndsn='x'", "missing required field `kind`"),
         ("port_base = 'x'", r"Expected `int`, got `str` - at `\$.port_base`"),
@@ -74,3 +76,25 @@ def test_a_variable_below_a_value_is_refused() -> None:
 def test_a_missing_file_is_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"rowcast up --dir .*--dir"):
         read_configuration(tmp_path / "rowcast.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("host = 'a.example'", "found '' in `from`, expected one address"),
+        ("host = 'a.example'\nfrom = 'a@b.c'\nuser = 'a'\ntls = 'none'", "could read the password"),
+        ("host = 'a'\nfrom = 'a@b.c'\npassword_secret = 'NO'", "name of one of .secrets."),
+    ],
+)
+def test_a_mail_server_that_cannot_be_used_is_named(text: str, expected: str) -> None:
+    configuration = parse_configuration(f"[smtp]\n{text}", {}, "f")
+    with pytest.raises(ConfigurationError, match=expected):
+        smtp_settings(configuration.smtp, configuration.secrets)
+
+
+def test_the_password_may_be_a_secret_and_the_port_is_the_usual_one() -> None:
+    text = "[smtp]\nhost='a'\nfrom='Shop <a@b.c>'\nuser='a'\npassword_secret='P'\n[secrets]\nP='1'"
+    configuration = parse_configuration(text, {}, "f")
+    settings = smtp_settings(configuration.smtp, configuration.secrets)
+    assert (settings.port, settings.tls, settings.password) == (587, "starttls", "1")
+    assert "'1'" not in repr(settings)
