@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 import orjson
 
 from api.caller import Caller
+from api.table_read import TableRead, Telling
 from events.chain import CHAIN_HEADER, TRACEPARENT_HEADER, Chain
 from events.event import Headers, OutgoingEvent
 from events.json_codec import JsonObject, encode
@@ -33,7 +34,11 @@ def data_type(source: str, table: str, verb: Verb) -> str:
 
 @dataclass(slots=True)
 class ApiCall:
-    """What is known of a call so far; `keys` is JSON text, objects joined by commas."""
+    """What is known of a call so far; `keys` is JSON text, objects joined by commas.
+
+    `reads` are the rows that its answer holds, as far as they are told of here, and `telling` says
+    when they are.
+    """
 
     id: str
     type: str
@@ -48,6 +53,8 @@ class ApiCall:
     parameters: dict[str, str] = field(default_factory=dict[str, str])
     keys: bytes | None = None
     rows: int | None = None
+    reads: tuple[TableRead, ...] = ()
+    telling: Telling = "off"
     traceparent: str | None = None
     chain: Chain | None = None
 
@@ -90,12 +97,16 @@ class ApiCall:
         # Keys come as JSON from the database and are not read again. Every number here is finite,
         # so that nothing has to be looked for that orjson would turn into null.
         value = orjson.dumps(body)[:-1] + b',"keys":' + keys + b"}"
+        return OutgoingEvent(event_id, self.type, encode({"key": self.id}), value, self.headers())
+
+    def headers(self) -> Headers:
+        """Trace and chain of the call."""
         headers: Headers = ()
         if self.traceparent is not None:
             headers = ((TRACEPARENT_HEADER, self.traceparent.encode()),)
         if self.chain is not None:
             headers = (*headers, (CHAIN_HEADER, self.chain.encode()))
-        return OutgoingEvent(event_id, self.type, encode({"key": self.id}), value, headers)
+        return headers
 
 
 def _bounded(keys: bytes | None) -> tuple[bytes, bool]:

@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -27,6 +27,9 @@ from events.partition import partition_for_key
 
 _log = logging.getLogger(__name__)
 
+TopicMaking: TypeAlias = Callable[[Collection[str]], Awaitable[None]]
+"""Makes the topics that are missing; raises where Kafka refuses."""
+
 _GROUP_MAX: Final = 2_000
 _BATCH_BYTES: Final = 1_000_000
 _REQUEST_TIMEOUT_MS: Final = 5_000
@@ -38,11 +41,13 @@ _RETRY_S: Final = 0.5
 class _Waiting:
     event: OutgoingEvent
     taken: asyncio.Future[None] | None
+    topic: str
 
 
 class CallJournal:
-    """Sends events to one topic; started before the first call, closed after the last.
+    """Sends events to `topic`, or another named with the event, which `make_topics` makes first.
 
+    Started before the first call, closed after the last.
     `buffered_bytes` is what may wait for Kafka; `durable_s` how long a write waits for its event.
     """
 
@@ -53,11 +58,14 @@ class CallJournal:
         *,
         buffered_bytes: int = 32 * 1024 * 1024,
         durable_s: float = 4.0,
+        make_topics: TopicMaking | None = None,
     ) -> None:
         self._cluster = cluster
         self._topic = topic
         self._buffered_bytes = buffered_bytes
         self._durable_s = durable_s
+        self._make_topics = make_topics
+        self._made = {topic}
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
@@ -102,18 +110,20 @@ class CallJournal:
                 f"{len(self._waiting)} events wait for Kafka: {self._trouble or 'it is slow'}"
             )
 
-    def note(self, event: OutgoingEvent) -> None:
+    def note(self, event: OutgoingEvent, topic: str | None = None) -> None:
         """Send an event soon; it is kept until Kafka has it."""
-        self._add(_Waiting(event, None))
+        self._add(_Waiting(event, None, topic or self._topic))
 
-    async def record(self, event: OutgoingEvent, refused: OutgoingEvent) -> None:
+    async def record(
+        self, event: OutgoingEvent, refused: OutgoingEvent, topic: str | None = None
+    ) -> None:
         """Send an event and wait until Kafka has it.
 
         Raises EventsUnavailableError where it does not take it in time. Then `refused`, which
         says that the call was not carried out, takes the event's place among those that wait.
         """
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(event, taken)
+        waiting = _Waiting(event, taken, topic or self._topic)
         self._add(waiting)
         try:
             async with asyncio.timeout(self._durable_s):
@@ -141,7 +151,7 @@ class CallJournal:
                 group = [self._waiting[place] for place in range(count)]
                 sent = [waiting.event for waiting in group]
                 try:
-                    await self._send(sent)
+                    await self._send([(one.topic, one.event) for one in group])
                 except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be lost
                     await self._fail(group, error)
                     continue
@@ -175,24 +185,30 @@ class CallJournal:
         await self._stop_producer()
         await asyncio.sleep(_RETRY_S)
 
-    async def _send(self, group: list[OutgoingEvent]) -> None:
+    async def _send(self, group: list[tuple[str, OutgoingEvent]]) -> None:
+        new = {topic for topic, _ in group} - self._made
+        if new and self._make_topics is not None:
+            await self._make_topics(new)
+            self._made |= new
         producer = await self._started()
-        partitions = await producer.partitions_for(self._topic)
-        queues: dict[int, list[OutgoingEvent]] = {}
-        for event in group:
-            place = partition_for_key(event.key, len(partitions))
-            queues.setdefault(place, []).append(event)
+        counts: dict[str, int] = {}
+        queues: dict[tuple[str, int], list[OutgoingEvent]] = {}
+        for topic, event in group:
+            if topic not in counts:
+                counts[topic] = len(await producer.partitions_for(topic))
+            place = partition_for_key(event.key, counts[topic])
+            queues.setdefault((topic, place), []).append(event)
         acknowledged: list[Awaitable[object]] = []
-        for partition, events in queues.items():
+        for (topic, partition), events in queues.items():
             batch = producer.create_batch()
             for event in events:
                 if not _fits(batch, event):
                     acknowledged.append(
-                        await producer.send_batch(batch, self._topic, partition=partition)
+                        await producer.send_batch(batch, topic, partition=partition)
                     )
                     batch = producer.create_batch()
                     _fits(batch, event)
-            acknowledged.append(await producer.send_batch(batch, self._topic, partition=partition))
+            acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*acknowledged)
 
     async def _started(self) -> AIOKafkaProducer:

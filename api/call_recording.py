@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
@@ -14,6 +15,7 @@ from api.answer import Answer
 from api.api_event import ApiCall, Outcome
 from api.call_journal import CallJournal
 from api.errors import ApiError, EventsUnavailableError
+from api.read_event import TopicEvent, read_events
 from events.chain import CHAIN_HEADER, Chain
 from events.errors import EventFormatError
 from events.signed_chain import verify_chain
@@ -69,6 +71,7 @@ class CallRecording:
         self._journal = journal
         self._begun_s = begun_s
         self._recorded = False
+        self._told = False
 
     async def commit(self, answer: Answer) -> None:
         """Before a write is committed: the event must be on Kafka.
@@ -78,6 +81,7 @@ class CallRecording:
         elapsed_ms = self._elapsed_ms()
         event = self._call.event("ok", answer.status, elapsed_ms)
         refused = self._call.event("refused", 503, elapsed_ms)
+        await self.tell_first()
         self._recorded = True
         await self._journal.record(event, refused)
 
@@ -85,6 +89,20 @@ class CallRecording:
         """After a call that went well was answered: the event of a read goes its way."""
         if not self._recorded:
             self._journal.note(self._call.event("ok", status, self._elapsed_ms()))
+        if self._call.telling == "after":
+            for topic, event in self._reads():
+                self._journal.note(event, topic)
+
+    async def tell_first(self) -> None:
+        """Before rows are answered, where they must be told of by then.
+
+        Raises EventsUnavailableError, with which they are not answered; their events may come
+        nevertheless.
+        """
+        if self._call.telling == "before" and not self._told:
+            self._told = True
+            told = [self._journal.record(event, event, topic) for topic, event in self._reads()]
+            await asyncio.gather(*told)
 
     async def failed(self, error: ApiError, outcome: Outcome, *, wait: bool) -> None:
         """Before an error is answered; the event of a write that failed is waited for."""
@@ -104,6 +122,9 @@ class CallRecording:
         # Without Kafka it stays among those that wait; the call failed as it did.
         with contextlib.suppress(EventsUnavailableError):
             await self._journal.record(event, event)
+
+    def _reads(self) -> list[TopicEvent]:
+        return read_events(self._call, int(time.time() * 1_000)) if self._call.reads else []
 
     def _elapsed_ms(self) -> float:
         return (time.perf_counter() - self._begun_s) * 1_000

@@ -91,6 +91,7 @@ class DataApi:
         outcome: Outcome = "ok"
         try:
             answer = await self._answer(scope, receive, headers, call, recording)
+            await recording.tell_first()
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets JSON
@@ -152,6 +153,7 @@ class DataApi:
         )
         source, request = await self._source(request, profile)
         call.source, call.schema = source.name, request.schema or source.default_schema
+        call.telling = source.telling
         verb: Verb = "called" if is_function and method == "POST" else _VERBS[method]
         call.type = data_type(source.name, name, verb)
         return await source.answer(request, call, recording.commit)

@@ -9,6 +9,7 @@ from api.answer import Answer
 from api.api_event import ApiCall
 from api.catalogue import Catalogue
 from api.data_request import DataRequest
+from api.table_read import Telling
 
 Commit: TypeAlias = Callable[[Answer], Awaitable[None]]
 """Called with the answer inside of the transaction; what it raises rolls the write back."""
@@ -20,6 +21,11 @@ class DataSource(Protocol):
     @property
     def name(self) -> str:
         """The source's."""
+        ...
+
+    @property
+    def telling(self) -> Telling:
+        """When the rows of an answer are told of."""
         ...
 
     @property

@@ -42,6 +42,7 @@ from api.query_parser import parse_query
 from api.query_tree import Query
 from api.rows_answer import Rows, read_answer, write_answer
 from api.settings import ApiSettings, MongoApiSource
+from api.table_read import ReadPlace, TableRead, Telling
 from events.json_codec import JsonObject, decode_object, encode
 
 _SELECTION_MS: Final = 5_000
@@ -59,6 +60,7 @@ class MongoData:
         self.name = name
         self.default_schema = source.database
         self._source = source
+        self.telling: Telling = source.reads
         self._rows_max = settings.rows_max
         self._timeout_ms = int(settings.statement_timeout_s * 1_000)
         self._client: AsyncMongoClient[Document] | None = None
@@ -156,6 +158,7 @@ class MongoData:
             total = await collection.estimated_document_count(maxTimeMS=self._timeout_ms)
         rows = _rows(found, query, total)
         call.rows, call.keys = rows.count, rows.keys
+        call.reads = self._reads(request, rows)
         return read_answer(request, rows, selection.offset)
 
     async def _write(
@@ -177,9 +180,16 @@ class MongoData:
             written = await change.run(collection, session, self._timeout_ms)
             rows = _rows(written, query, None)
             call.rows, call.keys = rows.count, rows.keys
+            if request.preferences.returned == "representation":
+                call.reads = self._reads(request, rows)
             answer = write_answer(request.name, request, rows)
             await commit(answer)
         return answer
+
+    def _reads(self, request: DataRequest, rows: Rows) -> tuple[TableRead, ...]:
+        database = self._source.database
+        place = ReadPlace("mongodb", self.name, database, database, request.name)
+        return (TableRead(place, rows.count, rows.keys),)
 
     async def _mark(self, session: AsyncClientSession, call: ApiCall) -> None:
         """Say in the transaction which chain its changes are of; capture reads it."""

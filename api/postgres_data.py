@@ -21,7 +21,8 @@ from api.query_parser import parse_query
 from api.query_tree import Condition, Query
 from api.read_plan import ReadPlan, ReadPlans, Shape
 from api.request_body import RequestBody, read_body
-from api.rows_answer import Rows, call_answer, read_answer, write_answer
+from api.rows_answer import KEYS_COLUMN, Rows, call_answer, read_answer, write_answer
+from api.settings import PostgresApiSource
 from api.sql_call import call_statement, choose_function
 from api.sql_read import Counting, read_statement
 from api.sql_write import (
@@ -32,14 +33,20 @@ from api.sql_write import (
     update_statement,
 )
 from api.statement import Statement
+from api.table_read import ReadPlace, TableRead, Telling, distinct_keys
 from events.json_codec import decode
+from events.token import Role
 
 
 class PostgresData:
     """Answers calls on the tables and functions of one source."""
 
-    def __init__(self, database: PostgresDatabase, rows_max: int) -> None:
+    def __init__(
+        self, database: PostgresDatabase, source: PostgresApiSource, rows_max: int
+    ) -> None:
         self._database = database
+        self._database_name = source.database
+        self.telling: Telling = source.reads
         self._rows_max = rows_max
         self._plans = ReadPlans()
         self._planned_for: Catalogue | None = None
@@ -121,10 +128,12 @@ class PostgresData:
         call: ApiCall,
     ) -> Answer:
         statement, offset = self._read_statement(catalogue, table, request)
-        rows = Rows.of(await self._run(request, statement))
+        result = await self._run(request, statement)
+        rows = Rows.of(result)
         if rows.total is not None:
             rows = replace(rows, total=max(rows.total, rows.count))
         call.rows, call.keys = rows.count, rows.keys
+        call.reads = self._reads(statement, result)
         return read_answer(request, rows, offset)
 
     def _read_statement(
@@ -138,14 +147,19 @@ class PostgresData:
             found = parse_query(parameters).selection
             selection = with_range(found, request.headers.get("range", ""))
             statement = read_statement(
-                catalogue, table, selection, rows_max=self._rows_max, keys=keys, total=counting
+                *(catalogue, table, selection),
+                rows_max=self._rows_max,
+                keys=keys,
+                total=counting,
+                told_as=self._told_as(request),
             )
             return statement, selection.offset
 
         if "range" in request.headers:
             return make(request.parameters)
         shape = Shape.of(request.parameters)
-        key = (table.place, keys, counting, shape.key)
+        # The role decides which keys of embedded rows may be read.
+        key = (table.place, request.caller.role, counting, shape.key)
         plans = self._plans_of(catalogue)
         plan = plans.find(key)
         if plan is None:
@@ -173,13 +187,14 @@ class PostgresData:
         call: ApiCall,
         commit: Commit,
     ) -> Answer:
-        statement = _write_statement(catalogue, table, query, request)
+        statement = _write_statement(catalogue, table, query, request, self._told_as(request))
         written = self._database.write(
             request.caller, request.method, request.path, statement, call.chain
         )
         async with written as result:
             rows = Rows.of(result)
             call.rows, call.keys = rows.count, rows.keys
+            call.reads = self._reads(statement, result)
             answer = write_answer(table.name, request, rows)
             await commit(answer)
         return answer
@@ -219,17 +234,44 @@ class PostgresData:
             names,
             rows_max=self._rows_max,
             total="exact" if request.preferences.count is not None else None,
+            told_as=self._told_as(request) if function.result in catalogue.tables else None,
         )
         if request.read_only or not function.volatile:
             result = await self._run(request, statement)
+            call.reads = self._reads(statement, result, called=True)
             return call_answer(function, request, result, query.selection.offset)
         written = self._database.write(
             request.caller, request.method, request.path, statement, call.chain
         )
         async with written as result:
+            call.reads = self._reads(statement, result, called=True)
             answer = call_answer(function, request, result, query.selection.offset)
             await commit(answer)
         return answer
+
+    def _told_as(self, request: DataRequest) -> Role | None:
+        return None if self.telling == "off" else request.caller.role
+
+    def _reads(
+        self, statement: Statement, result: PGresult, *, called: bool = False
+    ) -> tuple[TableRead, ...]:
+        """The rows in an answer that no policy tells of.
+
+        A function may read as its owner, whom policies need not hold: its rows are told here.
+        """
+        found: list[TableRead] = []
+        for read in statement.reads:
+            if not called and read.told is not None and result.get_value(0, read.told) == b"t":
+                continue
+            place = ReadPlace(
+                *("postgresql", self.name, self._database_name), read.schema, read.table
+            )
+            keys = result.get_value(0, read.keys)
+            if read.keys == KEYS_COLUMN:
+                found.append(TableRead(place, int(result.get_value(0, 0) or b"0"), keys))
+            elif keys is not None:
+                found.append(TableRead(place, *distinct_keys(keys)))
+        return tuple(found)
 
     async def _run(self, request: DataRequest, statement: Statement) -> PGresult:
         return await self._database.read(request.caller, request.method, request.path, statement)
@@ -241,7 +283,11 @@ def _counting(request: DataRequest) -> Counting:
 
 
 def _write_statement(
-    catalogue: Catalogue, table: CatalogueTable, query: Query, request: DataRequest
+    catalogue: Catalogue,
+    table: CatalogueTable,
+    query: Query,
+    request: DataRequest,
+    told_as: Role | None,
 ) -> Statement:
     representation = request.preferences.returned == "representation"
     keys = table.may_return_key(request.caller.role)
@@ -250,7 +296,7 @@ def _write_statement(
         # Giving back the key of a row that the caller may write and not read is refused by
         # PostgreSQL; who asks for nothing back must not be refused for it.
         keys = request.caller.role == "service_role" and keys
-    answering = Answering(representation, keys)
+    answering = Answering(representation, keys, told_as if representation else None)
     if request.method == "DELETE":
         return delete_statement(catalogue, table, query, answering=answering)
     body = read_body(request.body, request.headers.get("content-type", ""))

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from api.statement import Statement
+from api.statement import ReadColumns, Statement
 
 _PLANS_MAX: Final = 1_000
 _PLAIN: Final = frozenset(("eq", "neq", "gt", "gte", "lt", "lte"))
@@ -60,6 +60,7 @@ class ReadPlan:
     parameters: tuple[bytes, ...]
     slots: tuple[tuple[int, int], ...]
     offset: int
+    reads: tuple[ReadColumns, ...]
 
     @classmethod
     def of(cls, statement: Statement, shape: Shape, marker: str, offset: int) -> ReadPlan | None:
@@ -76,14 +77,14 @@ class ReadPlan:
         )
         if len({slot for _, slot in slots}) != len(places):
             return None
-        return cls(statement.text, statement.parameters, slots, offset)
+        return cls(statement.text, statement.parameters, slots, offset, statement.reads)
 
     def fill(self, shape: Shape) -> Statement:
         """The statement with the values of a query of this shape."""
         parameters = list(self.parameters)
         for place, slot in self.slots:
             parameters[place] = (shape.values[slot] or "").encode()
-        return Statement(self.text, tuple(parameters))
+        return Statement(self.text, tuple(parameters), self.reads)
 
 
 class ReadPlans:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 from urllib.parse import quote
 
 from psycopg.pq.abc import PGresult
@@ -16,6 +16,9 @@ from api.content_range import content_range, range_status
 from api.data_request import DataRequest
 from api.errors import ApiError
 from events.json_codec import decode, encode
+
+KEYS_COLUMN: Final = 2
+"""Where statements of this room give the keys of their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Rows:
         return cls(
             count,
             result.get_value(0, 1) or b"",
-            result.get_value(0, 2) if count else b"",
+            result.get_value(0, KEYS_COLUMN) if count else b"",
             None if total is None else int(total),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Mount, Route
 
-from api.call_journal import CallJournal
+from api.call_journal import CallJournal, TopicMaking
 from api.caller import CallerReader
 from api.data_api import PREFIX, DataApi
 from api.data_source import DataSource
@@ -18,7 +18,10 @@ from events.token import TokenVerifier
 
 
 class ApiService:
-    """Started before its routes are served, closed after; `journal` is one of its own if none."""
+    """Started before its routes are served, closed after; `journal` is one of its own if none.
+
+    `make_topics` makes a table's topic of reads before the first one is told of.
+    """
 
     def __init__(
         self,
@@ -26,10 +29,11 @@ class ApiService:
         verifier: TokenVerifier,
         settings: ApiSettings,
         journal: CallJournal | None = None,
+        make_topics: TopicMaking | None = None,
     ) -> None:
-        self._journal = journal or CallJournal(cluster, cluster.topics.api)
+        self._journal = journal or CallJournal(cluster, cluster.topics.api, make_topics=make_topics)
         self._sources: list[DataSource] = [
-            PostgresData(PostgresDatabase(name, source, settings), settings.rows_max)
+            PostgresData(PostgresDatabase(name, source, settings), source, settings.rows_max)
             if isinstance(source, PostgresApiSource)
             else MongoData(name, source, settings)
             for name, source in settings.sources.items()

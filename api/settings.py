@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from api.table_read import Telling
 from events.event_schema import EventSchemas
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresApiSource:
-    """A PostgreSQL source; `dsn` is of a role that may `set role` to the three of tokens."""
+    """A PostgreSQL source; `dsn` is of a role that may `set role` to the three of tokens.
+
+    `database` names its database in events; `reads` says when reads are told of.
+    """
 
     dsn: str
     publication: str
+    database: str = ""
+    reads: Telling = "after"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class MongoApiSource:
     database: str
     readable_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     writable_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    reads: Telling = "after"
 
 
 @dataclass(frozen=True, slots=True)

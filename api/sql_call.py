@@ -9,6 +9,7 @@ from api.errors import ApiError, UnknownNameError
 from api.query_tree import Query
 from api.sql_read import Counting, ReadWriter
 from api.statement import Parameters, Statement
+from events.token import Role
 
 
 def choose_function(
@@ -52,10 +53,11 @@ def call_statement(  # noqa: PLR0913 - a call and what is to be made of its resu
     *,
     rows_max: int,
     total: Counting,
+    told_as: Role | None = None,
 ) -> Statement:
     """Call a function with a JSON object's fields, or with the query's arguments.
 
-    `rows` is what it gives where that is rows.
+    `rows` is what it gives where that is rows; `told_as` as ReadWriter has it, for a table's rows.
     """
     parameters = Parameters()
     called = [argument for argument in function.arguments if argument.name in names]
@@ -76,10 +78,12 @@ def call_statement(  # noqa: PLR0913 - a call and what is to be made of its resu
     )
     call = f"{source}{function.sql}({passed})"
     if rows is not None:
-        writer = ReadWriter(catalogue, parameters, rows_max)
+        writer = ReadWriter(catalogue, parameters, rows_max, told_as=told_as)
         columns = ", ".join(f"f.{column.sql}" for column in rows.columns.values())
-        answer = writer.answer(rows, query.selection, "w", keys=False, total=total)
-        return parameters.statement(f"with w as (select {columns} from {call} f) {answer}")
+        keys = told_as is not None and bool(rows.key)
+        answer = writer.answer(rows, query.selection, "w", keys=keys, total=total)
+        text = f"with w as (select {columns} from {call} f) {answer}"
+        return parameters.statement(text, writer.reads)
     if function.returns_void:
         return parameters.statement(f"select null, null, null, null from {call} f")
     if function.returns_set:

@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from psycopg import sql
+
 from api.catalogue import Catalogue, CatalogueTable
 from api.errors import ApiError
 from api.query_tree import Column, Embed, OrderTerm, Selection
 from api.relationship import Relationship, find_relationship
+from api.rows_answer import KEYS_COLUMN
 from api.sql_condition import ConditionWriter
-from api.statement import Parameters, Statement, quote_label
+from api.statement import Parameters, ReadColumns, Statement, quote_label
+from events.token import Role
 
 Counting: TypeAlias = Literal["exact", "estimated"] | None
 """Whether all rows that match are counted; an estimate may come from the table's statistics."""
@@ -25,7 +29,11 @@ _CAST_ALIASES = {"int": "integer", "float": "double precision", "decimal": "nume
 
 @dataclass(slots=True)
 class _Joined:
-    """An embedded relation: how it is joined, and by which SQL it is absent or there."""
+    """An embedded relation: how it is joined, and by which SQL it is absent or there.
+
+    `keys` are columns of it that hold keys, its own and those of what it embeds, each with its
+    table.
+    """
 
     embed: Embed
     relation: Relationship
@@ -33,6 +41,8 @@ class _Joined:
     value: str
     present: str
     needed: bool
+    alias: str
+    keys: tuple[tuple[str, CatalogueTable], ...]
 
 
 @dataclass(slots=True)
@@ -52,6 +62,14 @@ class _Level:
         where = f" where {' and '.join(f'({one})' for one in self.where)}" if self.where else ""
         return f" from {source} {self.alias}{joins}{body}{where}"
 
+    def keys_passed(self) -> list[tuple[str, CatalogueTable]]:
+        """The columns with the keys of embedded rows, and whose they are."""
+        return [key for one in self.joins for key in one.keys]
+
+    def keys_given(self) -> str:
+        """Those columns as they stand in a select."""
+        return "".join(f", {one.alias}.{name}" for one in self.joins for name, _ in one.keys)
+
     def ending(self) -> str:
         """Order and bounds."""
         order = f" order by {', '.join(self.order)}" if self.order else ""
@@ -64,13 +82,26 @@ class _Level:
 
 
 class ReadWriter:
-    """Writes statements that read, or that give back what was written."""
+    """Writes statements that read, or that give back what was written.
 
-    def __init__(self, catalogue: Catalogue, parameters: Parameters, rows_max: int) -> None:
+    `told_as` is the role whose reads are to be told of, None where they are not: then `reads`
+    says, once the answer is written, in which of its columns.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        parameters: Parameters,
+        rows_max: int,
+        *,
+        told_as: Role | None = None,
+    ) -> None:
         self._catalogue = catalogue
         self._parameters = parameters
         self._rows_max = rows_max
+        self._told_as: Role | None = told_as
         self._aliases = 0
+        self.reads: tuple[ReadColumns, ...] = ()
 
     def answer(
         self,
@@ -81,10 +112,10 @@ class ReadWriter:
         keys: bool,
         total: Counting,
     ) -> str:
-        """`select rows, body, keys, total from ...`, all four as text.
+        """`select rows, body, keys, total, ... from ...`, all as text.
 
         `source` is where the rows are: the table itself or the name of a CTE. `keys` and `total`
-        are null where they are not asked for.
+        are null where they are not asked for. What follows is as `reads` says.
         """
         level = self._level(table, selection)
         key = f", {key_sql(table, level.alias)} as k" if keys else ""
@@ -96,11 +127,27 @@ class ReadWriter:
             if total == "estimated" and not picked and not table.row_security:
                 count = self._estimate(table, count)
             count = f"{count}::text"
+        told = self._told(table, level)
         return (
             "select pg_catalog.count(*)::text, coalesce(pg_catalog.json_agg(s.b), '[]')::text, "
-            f"{'pg_catalog.string_agg(s.k, $$,$$)' if keys else 'null'}, {count} "
-            f"from (select rowcast_row as b{key}{level.with_body(source)}) s"
+            f"{'pg_catalog.string_agg(s.k, $$,$$)' if keys else 'null'}, {count}{told} "
+            f"from (select rowcast_row as b{key}{level.keys_given()}{level.with_body(source)}) s"
         )
+
+    def _told(self, table: CatalogueTable, level: _Level) -> str:
+        """The columns after `total`: whether the table's policy tells, and likewise of each
+        embedded one after its keys.
+        """
+        if self._told_as is None:
+            return ""
+        written = [policy_tells(table.sql)]
+        found = [ReadColumns(table.schema, table.name, KEYS_COLUMN, 4)]
+        for name, target in level.keys_passed():
+            place = 4 + len(written)
+            written += [f"pg_catalog.string_agg(s.{name}, $$,$$)", policy_tells(target.sql)]
+            found.append(ReadColumns(target.schema, target.name, place, place + 1))
+        self.reads = tuple(found)
+        return "".join(f", {one}" for one in written)
 
     def _estimate(self, table: CatalogueTable, exact: str) -> str:
         """What the statistics say of a large table, the exact number of a small one."""
@@ -162,14 +209,29 @@ class ReadWriter:
         alias = f"e{self._aliases}"
         self._aliases += 1
         target = relation.target
+        keys: tuple[tuple[str, CatalogueTable], ...] = ()
+        given = ""
+        # Of an embedded relation of which nothing is asked no row is in the answer.
+        if self._told_as is not None and embed.selection.items:
+            own = f"rowcast_{alias}"
+            known = target.may_return_key(self._told_as)
+            keys = ((own, target), *level.keys_passed())
+            given = f", {key_sql(target, level.alias) if known else '$$null$$'} as {own}"
+            given += level.keys_given()
         if embed.spread:
             items = ", ".join([*level.items, "true as rowcast_present"])
-            inner = f"select {items}{level.sources(target.sql)}{level.ending()}"
+            inner = f"select {items}{given}{level.sources(target.sql)}{level.ending()}"
         else:
             # An embedded relation of which nothing is asked still says whether there is one.
             made = "pg_catalog.json_agg(s.b)" if relation.to_many else "pg_catalog.to_json(s.b)"
+            passed = "".join(
+                f", pg_catalog.string_agg(s.{name}, $$,$$) as {name}"
+                if relation.to_many
+                else f", s.{name}"
+                for name, _ in keys
+            )
             body = level.with_body(target.sql)
-            inner = f"select {made} as j from (select rowcast_row as b{body}) s"
+            inner = f"select {made} as j{passed} from (select rowcast_row as b{given}{body}) s"
         join = " join" if embed.inner else " left join"
         present = f"{alias}.rowcast_present" if embed.spread else f"{alias}.j"
         on = f"{present} is not null" if embed.inner else "true"
@@ -178,8 +240,8 @@ class ReadWriter:
             value = f"coalesce({alias}.j, '[]')"
         elif embed.spread:
             value = alias
-        sql = f"{join} lateral ({inner}) {alias} on {on}"
-        return _Joined(embed, relation, sql, value, present, embed.inner)
+        text = f"{join} lateral ({inner}) {alias} on {on}"
+        return _Joined(embed, relation, text, value, present, embed.inner, alias, keys)
 
     def _column(self, writer: ConditionWriter, item: Column, alias: str) -> str:
         if item.is_all:
@@ -256,11 +318,24 @@ def read_statement(
     rows_max: int,
     keys: bool,
     total: Counting,
+    told_as: Role | None = None,
 ) -> Statement:
-    """The statement of a GET."""
+    """The statement of a GET; `told_as` as ReadWriter has it."""
     parameters = Parameters()
-    writer = ReadWriter(catalogue, parameters, rows_max)
-    return parameters.statement(writer.answer(table, selection, table.sql, keys=keys, total=total))
+    writer = ReadWriter(catalogue, parameters, rows_max, told_as=told_as)
+    text = writer.answer(table, selection, table.sql, keys=keys, total=total)
+    return parameters.statement(text, writer.reads)
+
+
+def policy_tells(table: str) -> str:
+    """Whether a row policy of `rowcast audit` tells of what is read here and now."""
+    name = sql.Literal(table).as_string()
+    return (
+        f"case when pg_catalog.row_security_active({name}::text) "
+        "and not pg_catalog.pg_is_in_recovery() then exists (select from pg_catalog.pg_policy "
+        f"where polrelid = {name}::pg_catalog.regclass and polname = 'rowcast_read') "
+        "else false end"
+    )
 
 
 def key_sql(table: CatalogueTable, alias: str) -> str:

@@ -16,7 +16,8 @@ from api.errors import UnknownNameError
 from api.query_tree import Query, Selection
 from api.sql_condition import ConditionWriter
 from api.sql_read import ReadWriter, columns_asked, key_sql
-from api.statement import Parameters, Statement
+from api.statement import Parameters, ReadColumns, Statement
+from events.token import Role
 
 _ALL_ROWS = 2**62
 """What was written is given back whole, however much a read would be given."""
@@ -24,10 +25,14 @@ _ALL_ROWS = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """What a write gives back: the rows as JSON, or only their number, and their keys."""
+    """What a write gives back: the rows as JSON, or only their number, and their keys.
+
+    `told_as` as ReadWriter has it.
+    """
 
     representation: bool
     keys: bool
+    told_as: Role | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def insert_statement(  # noqa: PLR0913 - what to insert, and what to give back
     if upsert is not None:
         head += _on_conflict(table, upsert, columns)
     return parameters.statement(
-        _answer(catalogue, table, query.selection, parameters, head, answering)
+        *_answer(catalogue, table, query.selection, parameters, head, answering)
     )
 
 
@@ -88,7 +93,7 @@ def update_statement(
     where = _where(table, query.selection, parameters)
     head = f"update {table.sql} as t set {values} from {source} r{where}"
     return parameters.statement(
-        _answer(catalogue, table, query.selection, parameters, head, answering)
+        *_answer(catalogue, table, query.selection, parameters, head, answering)
     )
 
 
@@ -100,7 +105,7 @@ def delete_statement(
     where = _where(table, query.selection, parameters)
     head = f"delete from {table.sql} as t{where}"
     return parameters.statement(
-        _answer(catalogue, table, query.selection, parameters, head, answering)
+        *_answer(catalogue, table, query.selection, parameters, head, answering)
     )
 
 
@@ -166,24 +171,24 @@ def _answer(
     parameters: Parameters,
     head: str,
     answering: Answering,
-) -> str:
+) -> tuple[str, tuple[ReadColumns, ...]]:
     if not answering.representation:
         if not answering.keys:
             written = f"with w as ({head} returning 1)"
-            return f"{written} select pg_catalog.count(*)::text, null, null, null from w"
+            return f"{written} select pg_catalog.count(*)::text, null, null, null from w", ()
         key = key_sql(table, "t")
         return (
             f"with w as ({head} returning {key} as k) select pg_catalog.count(*)::text, null, "
             "pg_catalog.string_agg(k, $$,$$), null from w"
-        )
+        ), ()
     asked = set(columns_asked(catalogue, table, selection))
     if answering.keys:
         asked.update(table.key)
     returned = ", ".join(
         f"t.{column.sql}" for name, column in table.columns.items() if name in asked
     )
-    writer = ReadWriter(catalogue, parameters, _ALL_ROWS)
+    writer = ReadWriter(catalogue, parameters, _ALL_ROWS, told_as=answering.told_as)
     # Rows are picked by the statement itself: what is given back is all that was written.
     given_back = replace(selection, where=(), limit=None, offset=0)
     answer = writer.answer(table, given_back, "w", keys=answering.keys, total=None)
-    return f"with w as ({head} returning {returned or '1'}) {answer}"
+    return f"with w as ({head} returning {returned or '1'}) {answer}", writer.reads

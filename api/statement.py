@@ -16,11 +16,26 @@ _NAME_BYTES_MAX = 63
 
 
 @dataclass(frozen=True, slots=True)
+class ReadColumns:
+    """Where a statement's result tells of the rows of one table that it gives.
+
+    `keys` is the column that holds their keys; in the column `told` stands `t` where the table's
+    row policy tells of them itself.
+    """
+
+    schema: str
+    table: str
+    keys: int
+    told: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL with `$1` and so on, and the values that belong there."""
+    """SQL with `$1` and so on, the values that belong there, and the tables that it reads."""
 
     text: str
     parameters: tuple[bytes, ...] = ()
+    reads: tuple[ReadColumns, ...] = ()
 
 
 class Parameters:
@@ -54,9 +69,9 @@ class Parameters:
             place = self._places[data] = f"{self.bind_bytes(data)}::text"
         return place
 
-    def statement(self, text: str) -> Statement:
+    def statement(self, text: str, reads: tuple[ReadColumns, ...] = ()) -> Statement:
         """The text with all that was bound."""
-        return Statement(text, tuple(self._values))
+        return Statement(text, tuple(self._values), reads)
 
 
 def quote_label(label: str) -> str:

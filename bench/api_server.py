@@ -1,6 +1,6 @@
 """One contestant of `make bench-api` as a process: prints `ready` once it listens.
 
-python bench/api_server.py bare|silent|events PORT DSN BOOTSTRAP
+python bench/api_server.py bare|silent|calls|events PORT DSN BOOTSTRAP
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from functools import partial
 from typing import LiteralString
 
 import psycopg
@@ -20,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from api.call_journal import CallJournal
 from api.service import ApiService
 from api.settings import ApiSettings, PostgresApiSource
-from cdc.topic_creation import ensure_own_topics
+from cdc.topic_creation import ensure_own_topics, ensure_topics
 from events.cluster import Cluster
 from events.event import OutgoingEvent
 from events.token import TokenVerifier
@@ -45,10 +46,12 @@ class SilentJournal(CallJournal):
     def check_read(self) -> None:
         """There is always room."""
 
-    def note(self, event: OutgoingEvent) -> None:
+    def note(self, event: OutgoingEvent, topic: str | None = None) -> None:
         """Forget it."""
 
-    async def record(self, event: OutgoingEvent, refused: OutgoingEvent) -> None:
+    async def record(
+        self, event: OutgoingEvent, refused: OutgoingEvent, topic: str | None = None
+    ) -> None:
         """Forget it at once."""
 
 
@@ -95,9 +98,12 @@ async def main(kind: str, port: int, dsn: str, bootstrap: str) -> None:
         return
     cluster = Cluster(bootstrap)
     await ensure_own_topics(cluster)
-    settings = ApiSettings({"bench": PostgresApiSource(dsn, "none")}, connections_max=CONNECTIONS)
+    # `calls`: each call has its event, and the rows it reads have none on their own topic.
+    source = PostgresApiSource(dsn, "none", "bench", "after" if kind == "events" else "off")
+    settings = ApiSettings({"bench": source}, connections_max=CONNECTIONS)
     journal = SilentJournal(cluster, cluster.topics.api) if kind == "silent" else None
-    service = ApiService(cluster, TokenVerifier(SECRET), settings, journal)
+    make_topics = partial(ensure_topics, cluster)
+    service = ApiService(cluster, TokenVerifier(SECRET), settings, journal, make_topics)
     await service.start()
     app = Starlette(routes=service.routes())
     await HttpServer(app, "127.0.0.1", port, ready).run_until(stop)

@@ -1,11 +1,11 @@
 """`make bench-api`: what the data API costs, next to a bare Starlette + psycopg handler.
 
 Each server is one process with the same pool and the same rows, asked for one row by its key, for
-twenty by a filter, and to insert one: the bare handler, the data API with its events, and without.
-The data API does more (a token, a transaction as its role, the query read from the address, keys of
-the rows; the event of an insert is on Kafka before it is committed); the goal is 0.7 of the bare
-handler's requests a second. SECONDS and CLIENTS say how long and how
-many ask at once. Prints a table; docs/benchmarks.md holds one run of it.
+twenty by a filter, and to insert one: the bare handler, the data API with its events, without those
+on the topics of reads, and without any. The data API does more (a token, a transaction as its
+role, the query read from the address, keys of the rows; the event of an insert is on Kafka before
+it is committed); the goal is 0.7 of the bare handler's requests a second. SECONDS and CLIENTS say
+how long and how many ask at once. Prints a table; docs/benchmarks.md holds one run of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ CLIENTS = int(os.environ.get("CLIENTS", "16"))
 ROUNDS = 3
 ROWS = 100_000
 SHELVES = ROWS // 50
-CONTESTANTS = {"bare": "Starlette + psycopg", "events": "Rowcast", "silent": "without events"}
+CONTESTANTS = {
+    "bare": "Starlette + psycopg",
+    "events": "Rowcast",
+    "calls": "without reads",
+    "silent": "without events",
+}
 
 
 def _get(query: str) -> tuple[str, bytes]:

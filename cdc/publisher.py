@@ -33,6 +33,7 @@ from cdc.errors import FencedError, PublishError, RecordTooLargeError, SourceFor
 from cdc.oversized_record import OversizedPolicy, OversizedRecord, split_oversized
 from cdc.ownership import Owner, decode_owner, owner_key
 from cdc.progress import progress_key
+from cdc.reads_retention import hold_reads_retention
 from cdc.topic_catalogue import record_limits
 from cdc.topic_creation import MAX_RECORD_BYTES, ensure_own_topics, ensure_topics, unreachable
 from cdc.topic_reading import read_to_end
@@ -78,6 +79,7 @@ class Publisher:
         and PublishError where it refuses.
         """
         await ensure_own_topics(self._cluster)
+        await hold_reads_retention(self._cluster, self._source)
         self._lanes = [TransactionLane(self._cluster, self._source, name) for name in _LANES]
         try:
             # All of them before progress is read: none may still commit for the older capture.

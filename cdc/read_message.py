@@ -63,6 +63,7 @@ def read_record(
         "type": read_type(source, row.schema, row.table),
         "op": "read",
         "key": key,
+        "keys": [key],
         "read": {"by": "policy", "exact": "row"},
         "who": {
             "user": row.user,

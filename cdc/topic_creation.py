@@ -1,6 +1,7 @@
 """Topics made where they are missing, by whoever writes to them first.
 
-Made, never changed: an existing topic keeps the partitions and settings its operator gave it.
+Made, never changed: an existing topic keeps the partitions and settings its operator gave it,
+but for the retention of reads (reads_retention.py).
 Two captures that make the same topic at once both succeed.
 """
 
@@ -15,6 +16,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from cdc.errors import CaptureConfigError, PublishError
 from events.cluster import Cluster
+from events.topic import is_reads_topic
 
 _log = logging.getLogger(__name__)
 
@@ -56,12 +58,10 @@ def unreachable(cluster: Cluster, error: Exception) -> CaptureConfigError:
 
 
 def _change_topic(cluster: Cluster, name: str) -> NewTopic:
-    return NewTopic(
-        name,
-        cluster.partitions_of(name),
-        cluster.replication,
-        topic_configs={"max.message.bytes": str(MAX_RECORD_BYTES)},
-    )
+    configs = {"max.message.bytes": str(MAX_RECORD_BYTES)}
+    if is_reads_topic(name) and cluster.reads_retention_ms is not None:
+        configs["retention.ms"] = str(cluster.reads_retention_ms)
+    return NewTopic(name, cluster.partitions_of(name), cluster.replication, topic_configs=configs)
 
 
 def _schema_topic(cluster: Cluster) -> NewTopic:

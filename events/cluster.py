@@ -14,7 +14,8 @@ class Cluster:
 
     `bootstrap` is `host:port[,host:port]`; `group_prefix` and `Topics.prefix` keep installations
     on one cluster apart; `sources` are the names of the captured sources, `undivided` of those
-    whose new topics get one partition each.
+    whose new topics get one partition each. `reads_retention_ms` is how long topics of reads are
+    kept, -1 for ever, None as the broker or whoever made the topic says.
     """
 
     bootstrap: str
@@ -24,6 +25,7 @@ class Cluster:
     replication: int = 1
     metadata_max_age_ms: int = 1_000
     undivided: tuple[str, ...] = ()
+    reads_retention_ms: int | None = None
 
     def partitions_of(self, topic: str) -> int:
         """How many partitions a topic of changes or events gets when it is made."""

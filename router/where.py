@@ -12,8 +12,8 @@ alone stands for a list of one), or one of
     {exists: true | false}
 
 `"$or": [{...}, {...}]` among the fields matches if one of its objects does. A field that holds a
-list matches if one of its elements does (`changed = ["status"]`). A field that is not there
-matches only `exists: false`; null is a literal.
+list matches if one of its elements does (`changed = ["status"]`, `keys = { id = [7] }`). A field
+that is not there matches only `exists: false`; null is a literal.
 Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html
 """
 
@@ -100,6 +100,8 @@ def _any_of(wanted: object, path: str, depth: int) -> Predicate:
 def _within(name: str, inner: Predicate) -> Predicate:
     def test(event: JsonObject) -> bool:
         value = event.get(name)
+        if isinstance(value, list):
+            return any(inner(item) for item in value if isinstance(item, dict))
         # `exists: false` below a row that is not there holds, as for any field that is missing.
         return inner(value if isinstance(value, dict) else {})
 

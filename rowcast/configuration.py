@@ -29,6 +29,8 @@ _Partitions: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 _Replication: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
 # Kafka's own rule for names, and room for what follows it.
 _Prefix: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
+_RetentionHours: TypeAlias = Annotated[float, msgspec.Meta(ge=-1, le=10_000_000)]
+_ProfileMb: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 _Heartbeat: TypeAlias = Annotated[float, msgspec.Meta(ge=0.05, le=86_400)]
 _Timeout: TypeAlias = Annotated[float, msgspec.Meta(ge=1, le=86_400)]
 _Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
@@ -45,12 +47,16 @@ _Processes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=256)]
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[kafka]: `bootstrap` empty means the embedded one."""
+    """[kafka]: `bootstrap` empty means the embedded one.
+
+    `reads_retention_h` is how long topics of reads are kept: 0 as the broker says, -1 for ever.
+    """
 
     bootstrap: str = ""
     prefix: _Prefix = "rowcast"
     partitions: _Partitions = 4
     replication: _Replication = 1
+    reads_retention_h: _RetentionHours = 0
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +73,18 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_mb: _BodyMb = 10
     statement_timeout_s: _StatementTimeout = 10.0
     connections: _Connections = 16
+
+
+class ReadsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[sources.NAME.reads]: what reads as events tell (docs/read-audit.md).
+
+    `statements` says how a statement stands in its event, `data_api` when the data API's reads
+    are told of; `profile_mb` is the size of the profiler's collection where it is made.
+    """
+
+    statements: Literal["full", "normalized", "none"] = "normalized"
+    data_api: Literal["after", "before", "off"] = "after"
+    profile_mb: _ProfileMb = 64
 
 
 class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +121,7 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tombstones: bool = False
     failover_slot: bool = True
     primary_dsn: str = ""
+    reads: ReadsSettings = ReadsSettings()
 
 
 class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -271,4 +290,5 @@ def _fields_at(path: str) -> tuple[str, ...]:
         "listeners.http": ListenerHttpSettings,
         "smtp": MailSettings,
     }
-    return structs.get(path, SourceSettings).__struct_encode_fields__
+    found = ReadsSettings if path.endswith(".reads") else SourceSettings
+    return structs.get(path, found).__struct_encode_fields__

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from psycopg.conninfo import conninfo_to_dict
 
 from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
 from cdc.mongo import MongoSource
@@ -156,6 +157,7 @@ class Installation:
             sources=tuple(sorted(self.configuration.sources)),
             partitions=kafka.partitions,
             replication=kafka.replication,
+            reads_retention_ms=_retention_ms(kafka.reads_retention_h),
         )
 
     def source(self, name: str) -> SourceSettings:
@@ -224,13 +226,18 @@ class Installation:
         for name, settings in self.configuration.sources.items():
             if settings.kind == "postgres":
                 publication = settings.publication or f"rowcast_{name}"
-                sources[name] = PostgresApiSource(self.api_dsn(name), publication)
+                address = self.api_dsn(name)
+                database = conninfo_to_dict(address).get("dbname") or self.database(name)
+                sources[name] = PostgresApiSource(
+                    address, publication, str(database), settings.reads.data_api
+                )
             else:
                 sources[name] = MongoApiSource(
                     self.api_dsn(name),
                     self.database(name),
                     settings.api_read,
                     settings.api_write,
+                    settings.reads.data_api,
                 )
         http = self.configuration.http
         return ApiSettings(
@@ -324,6 +331,13 @@ class Installation:
             for name, source in self.configuration.sources.items()
             if source.kind == kind and not source.dsn
         ]
+
+
+def _retention_ms(hours: float) -> int | None:
+    """As Kafka has it, -1 for ever; None leaves it to the broker."""
+    if hours == 0:
+        return None
+    return -1 if hours < 0 else int(hours * 3_600_000)
 
 
 def make_installation(folder: Path, port_base: int | None) -> None:

@@ -12,11 +12,13 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias
 
 from api.service import ApiService
 from cdc.mongo import capture_mongo
 from cdc.postgres import capture_postgres
+from cdc.topic_creation import ensure_topics
 from events.token import TokenVerifier
 from infra import artifacts
 from listener_runtime.pool import SandboxPool
@@ -74,7 +76,9 @@ def http_service(installation: Installation) -> Service:
         verifiers = (TokenVerifier(secret), TokenVerifier(secret, nameless=True))
         keys = KeySet(installation.configuration.http.jwks, verifiers)
         push = PushService(cluster, verifiers[0])
-        api = ApiService(cluster, verifiers[1], installation.api_settings())
+        settings = installation.api_settings()
+        make_topics = partial(ensure_topics, cluster)
+        api = ApiService(cluster, verifiers[1], settings, make_topics=make_topics)
         host = installation.configuration.http.host
         app = make_app(installation, [*push.routes(), *api.routes()])
         server = HttpServer(app, host, installation.http_port, ready)

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from cdc.postgres_verification import VerifyLimits
-from rowcast import read_audit, verify_command
+from rowcast import read_audit, read_report, verify_command
 from rowcast.commands.invocation import folder_option, run_async
 from rowcast.installation import open_installation
 from rowcast.snapshot_command import ask_for_snapshot
@@ -98,15 +98,15 @@ def audit_list(folder: Path, source: str) -> None:
 
 @click.command()
 @folder_option
-@click.option("--source", default="shop", show_default=True, help="Name of the source.")
-@click.option("--table", required=True, help="schema.table, or table in public.")
+@click.option("--source", help="Name of the source; all that have such a table where left out.")
+@click.option("--table", required=True, help="schema.table, a table in public, or a collection.")
 @click.option("--key", help="Of one row: its key's value, or the key as JSON.")
 @click.option("--subject", help="By one reader: the token's subject, or the database user.")
 @click.option("--since", help="Not longer ago than this, e.g. 90m or 1d.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def reads(
     folder: Path,
-    source: str,
+    source: str | None,
     table: str,
     key: str | None,
     subject: str | None,
@@ -114,7 +114,7 @@ def reads(
     as_json: bool,
 ) -> None:
     """List who read rows of a table."""
-    text = read_audit.reads_text(
+    text = read_report.reads_text(
         *(open_installation(folder), source, table),
         key=key,
         subject=subject,

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import LiteralString
 
 import httpx
@@ -15,7 +16,7 @@ from starlette.applications import Starlette
 
 from api.service import ApiService
 from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
-from cdc.topic_creation import ensure_own_topics
+from cdc.topic_creation import ensure_own_topics, ensure_topics
 from events.cluster import Cluster
 from events.event_schema import EventSchemas
 from events.token import Role, TokenVerifier, make_token
@@ -70,7 +71,9 @@ async def serving(
         connections_max=4,
         schemas=schemas or EventSchemas(),
     )
-    service = ApiService(cluster, TokenVerifier(SECRET, nameless=True), settings)
+    verifier = TokenVerifier(SECRET, nameless=True)
+    make_topics = partial(ensure_topics, cluster)
+    service = ApiService(cluster, verifier, settings, make_topics=make_topics)
     await service.start()
     try:
         async with httpx.AsyncClient(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from events.json_codec import encode
 from tests.integration.live_installation import LiveInstallation, next_event
 
 pytestmark = pytest.mark.integration
@@ -53,3 +55,40 @@ def test_a_read_row_runs_a_listener_reaches_a_client_and_is_found_again(
     assert live.command(*look[:-1], "--key", "8").stdout.strip() == "no reads"
     live.command("audit", "disable", "shop", "patients")
     assert "no table of shop is audited" in live.command("audit", "list", "shop").stdout
+
+
+def test_rows_and_documents_of_the_data_api_are_reads_with_their_keys(
+    live: LiveInstallation,
+) -> None:
+    live.apply(
+        "watch_api_reads",
+        """
+        # /// rowcast
+        # on = "db.*.*.*.read"
+        # where = { read = { by = ["data-api"] }, keys = { id = [2] } }
+        # ///
+        async def main(event, g):
+            return [event["keys"], event["who"]["subject"]]
+        """,
+    )
+    # Collections are open to service_role alone unless the configuration says otherwise.
+    token = live.token("--subject", "cy", "--role", "service_role")
+    url = f"http://127.0.0.1:{live.port_base}/rest/v1"
+    headers = {"Authorization": f"Bearer {token}"}
+    registrations = [{"pattern": "db.shop.public.users.read"}, {"pattern": "db.docs.shop.*.read"}]
+    with live.websocket(*registrations) as client:
+        rows = httpx.get(f"{url}/users?select=name&id=in.(1,2)&order=id", headers=headers)
+        assert rows.status_code == 200
+        assert next_event(client)["keys"] == [{"id": 1}, {"id": 2}]
+        documents = httpx.get(f"{url}/reviews?limit=1", headers=headers)
+        assert documents.status_code == 200
+        (document,) = documents.json()
+        event = next_event(client)
+    assert (event["type"], event["key"]) == ("db.docs.shop.reviews.read", {"_id": document["_id"]})
+    (run, *_) = live.wait_for_runs("watch_api_reads")
+    assert run["result"] == [[{"id": 1}, {"id": 2}], "cy"]
+    for table, key in (("users", "2"), ("reviews", encode({"_id": document["_id"]}).decode())):
+        look = ("reads", "--table", table, "--key", key, "--subject", "cy", "--since", "1d")
+        (found,) = live.command(*look, "--json").stdout.splitlines()
+        assert json.loads(found)["read"] == {"by": "data-api", "exact": "row"}
+    live.command("delete", "watch_api_reads")

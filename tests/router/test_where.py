@@ -15,6 +15,7 @@ EVENT: JsonObject = {
     "before": {"status": "pending", "total": "12.30"},
     "after": {"status": "paid", "total": "112.30", "stars": 5, "note": None, "gift": True},
     "changed": ["status", "total"],
+    "keys": [{"id": 7, "day": "a"}, {"id": 8, "day": "b"}],
 }
 
 
@@ -62,6 +63,9 @@ EVENT: JsonObject = {
         ({"$or": [{"op": "c"}, {"after": {"stars": [4]}}]}, False),
         ({"after": {"total": ["112.30"]}}, True),
         ({"after": {"total": [112.3]}}, False),
+        ({"keys": {"id": [8]}}, True),
+        ({"keys": {"id": [9]}}, False),
+        ({"keys": {"id": [7], "day": ["b"]}}, False),
     ],
 )
 def test_a_filter_means_what_its_documentation_says(where: JsonObject, expected: bool) -> None:
