@@ -130,3 +130,21 @@ class Catalogue:
         """Every schema that something is in, `public` first."""
         found = {schema for schema, _ in (*self.tables, *self.functions)}
         return tuple(sorted(found, key=lambda schema: (schema != "public", schema)))
+
+
+@dataclass(frozen=True, slots=True)
+class Collections:
+    """What there is in a source whose documents have no columns, and which role may what there.
+
+    The roles' names are collections', or `*` for all; service_role may everything.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    readable_by: Mapping[str, tuple[str, ...]]
+    writable_by: Mapping[str, tuple[str, ...]]
+
+    def allows(self, role: str, name: str, *, writing: bool) -> bool:
+        """Whether a role may read a collection, or write it."""
+        open_to = (self.writable_by if writing else self.readable_by).get(role, ())
+        return role == "service_role" or name in open_to or "*" in open_to

@@ -164,9 +164,7 @@ class DataApi:
         call.operation = "describe"
         call.type = "api.system.describe"
         found = [await source.catalogue() for source in self._sources.values()]
-        described = describe_api(
-            [catalogue for catalogue in found if catalogue is not None], call.caller.role, url
-        )
+        described = describe_api(found, call.caller.role, url)
         return Answer(200, encode(described), "application/openapi+json; charset=utf-8")
 
     async def _source(self, request: DataRequest, profile: str) -> tuple[DataSource, DataRequest]:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 
 from api.answer import Answer
 from api.api_event import ApiCall
-from api.catalogue import Catalogue
+from api.catalogue import Catalogue, Collections
 from api.data_request import DataRequest
 from api.table_read import Telling
 
@@ -49,8 +49,8 @@ class DataSource(Protocol):
         """Whether the source has a schema."""
         ...
 
-    async def catalogue(self) -> Catalogue | None:
-        """What there is, None where the source has no catalogue to speak of."""
+    async def catalogue(self) -> Catalogue | Collections:
+        """What there is."""
         ...
 
     async def answer(self, request: DataRequest, call: ApiCall, commit: Commit) -> Answer:

@@ -24,7 +24,7 @@ from pymongo.errors import (
 
 from api.answer import Answer
 from api.api_event import ApiCall
-from api.catalogue import Catalogue
+from api.catalogue import Collections
 from api.content_range import with_range
 from api.data_request import DataRequest
 from api.data_source import Commit
@@ -81,24 +81,18 @@ class MongoData:
         if self._client is not None:
             await self._client.close()
 
-    async def catalogue(self) -> Catalogue | None:
-        """Documents have no columns to tell of."""
-        return None
+    async def catalogue(self) -> Collections:
+        """The collections there are now."""
+        await self._look()
+        names = tuple(sorted(self._names))
+        return Collections(self.name, names, self._source.readable_by, self._source.writable_by)
 
     async def has(self, request: DataRequest, *, since_s: float) -> bool:
         """Whether the collection is here."""
         if request.is_function:
             return False
         if self._looked_s < max(time.monotonic() - _KNOWN_S, since_s):
-            looked_s = time.monotonic()
-            try:
-                names = await self._database().list_collection_names()
-            except PyMongoError as error:
-                raise _failure(self.name, error) from error
-            self._names, self._looked_s = (
-                frozenset(one for one in cast("list[str]", names) if _is_users(one)),
-                looked_s,
-            )
+            await self._look()
         return request.name in self._names
 
     async def has_schema(self, schema: str) -> bool:
@@ -134,6 +128,15 @@ class MongoData:
             raise ApiError(
                 400, "PGRST102", "BSON cannot hold what was sent", details=str(error)[:500]
             ) from error
+
+    async def _look(self) -> None:
+        looked_s = time.monotonic()
+        try:
+            names = await self._database().list_collection_names()
+        except PyMongoError as error:
+            raise _failure(self.name, error) from error
+        self._names = frozenset(one for one in cast("list[str]", names) if _is_users(one))
+        self._looked_s = looked_s
 
     async def _read(
         self, collection: Collection, query: Query, request: DataRequest, call: ApiCall
@@ -203,11 +206,8 @@ class MongoData:
 
     def _check_role(self, request: DataRequest) -> None:
         role = request.caller.role
-        if role == "service_role":
-            return
-        open_to = self._source.readable_by if request.read_only else self._source.writable_by
-        names = open_to.get(role, ())
-        if request.name not in names and "*" not in names:
+        found = Collections(self.name, (), self._source.readable_by, self._source.writable_by)
+        if not found.allows(role, request.name, writing=not request.read_only):
             key = "api_read" if request.read_only else "api_write"
             raise ApiError(
                 403,

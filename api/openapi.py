@@ -5,9 +5,17 @@ https://spec.openapis.org/oas/v3.1.0
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from api.catalogue import Catalogue, CatalogueColumn, CatalogueFunction, CatalogueTable
+from api.catalogue import (
+    Catalogue,
+    CatalogueColumn,
+    CatalogueFunction,
+    CatalogueTable,
+    Collections,
+)
 from events.json_codec import JsonObject, JsonValue
 from events.token import Role
 
@@ -41,11 +49,16 @@ _ERROR: Final[JsonObject] = {
 }
 
 
-def describe_api(catalogues: list[Catalogue], role: Role, url: str) -> JsonObject:
-    """What a role may use of the sources' `public` schemas, the first source's first."""
+def describe_api(catalogues: Sequence[Catalogue | Collections], role: Role, url: str) -> JsonObject:
+    """What a role may use of `public` schemas and of collections, the first source's first."""
     paths: JsonObject = {}
     schemas: JsonObject = {"error": _ERROR}
     for catalogue in catalogues:
+        if isinstance(catalogue, Collections):
+            for name in catalogue.names:
+                if f"/{name}" not in paths and "/" not in name:
+                    paths[f"/{name}"] = _collection_path(catalogue, name, role)
+            continue
         for (schema, name), table in catalogue.tables.items():
             path = f"/{name}"
             if schema == "public" and path not in paths and "/" not in name:
@@ -59,7 +72,7 @@ def describe_api(catalogues: list[Catalogue], role: Role, url: str) -> JsonObjec
         "openapi": "3.1.0",
         "info": {
             "title": "Rowcast data API",
-            "description": "Every captured table, in PostgREST's query language",
+            "description": "Every captured table and collection, in PostgREST's query language",
             "version": "1",
         },
         "servers": [{"url": url}],
@@ -85,25 +98,65 @@ def describe_api(catalogues: list[Catalogue], role: Role, url: str) -> JsonObjec
 
 
 def _table_path(table: CatalogueTable, privileges: frozenset[str]) -> JsonObject:
-    reference: JsonObject = {"$ref": f"#/components/schemas/{_pointer(table.name)}"}
+    return _resource_path(
+        _Resource(
+            (table.schema, table.name),
+            {"$ref": f"#/components/schemas/{_pointer(table.name)}"},
+            privileges,
+            [_filter(column) for column in table.columns.values()],
+            table.description,
+        )
+    )
+
+
+def _collection_path(collections: Collections, name: str, role: Role) -> JsonObject:
+    may: set[str] = set()
+    if collections.allows(role, name, writing=False):
+        may.add("select")
+    if collections.allows(role, name, writing=True):
+        may.update(("insert", "update", "delete"))
+    by_id = _parameter("_id", "A filter on the key, e.g. eq.1; every other field has such filters")
+    return _resource_path(
+        _Resource(
+            (collections.source, name),
+            {"type": "object"},
+            frozenset(may),
+            [by_id],
+            f"Documents of the collection {name}, in relaxed Extended JSON",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Resource:
+    """A table or a collection: where it is, one row of it, what the caller may."""
+
+    place: tuple[str, str]
+    row: JsonObject
+    privileges: frozenset[str]
+    filters: list[JsonObject]
+    description: str | None
+
+
+def _resource_path(resource: _Resource) -> JsonObject:
+    row = resource.row
     rows: JsonObject = {"type": "array", "items": {"type": "object"}}
-    written: JsonValue = {"oneOf": [reference, {"type": "array", "items": reference}]}
-    filters = [_filter(column) for column in table.columns.values()]
+    written: JsonValue = {"oneOf": [row, {"type": "array", "items": row}]}
     prefer = _header("Prefer", "return=representation, count=exact, resolution=merge-duplicates")
     path: JsonObject = {}
     for method, needed, parameters, body in (
         ("get", "select", ("select", "order", "limit", "offset"), None),
         ("post", "insert", ("select", "columns", "on_conflict"), written),
-        ("patch", "update", ("select", "columns"), reference),
+        ("patch", "update", ("select", "columns"), row),
         ("delete", "delete", ("select",), None),
     ):
-        if needed not in privileges:
+        if needed not in resource.privileges:
             continue
         named: list[JsonValue] = [{"$ref": f"#/components/parameters/{one}"} for one in parameters]
         operation: JsonObject = {
-            "tags": [table.name],
-            "operationId": f"{method}_{table.schema}_{table.name}",
-            "parameters": [*named, prefer, *(filters if method != "post" else [])],
+            "tags": [resource.place[1]],
+            "operationId": "_".join((method, *resource.place)),
+            "parameters": [*named, prefer, *(resource.filters if method != "post" else [])],
             "responses": {
                 "200": {"description": "Rows", "content": _json(rows)},
                 "201": {"description": "Written", "content": _json(rows)},
@@ -112,8 +165,8 @@ def _table_path(table: CatalogueTable, privileges: frozenset[str]) -> JsonObject
                 "default": {"$ref": "#/components/responses/error"},
             },
         }
-        if table.description:
-            operation["description"] = table.description
+        if resource.description:
+            operation["description"] = resource.description
         if body is not None:
             operation["requestBody"] = {"required": True, "content": _json(body)}
         path[method] = operation
