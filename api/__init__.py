@@ -12,4 +12,6 @@ Errors, each an answer in PostgREST's form (code, message, details, hint):
     ├── EventsUnavailableError  Kafka does not take the call's event (503)
     └── SourceUnavailableError  the database is not reached (503)
         └── CommitUnknownError  the connection broke during the commit
+
+    ApiDefinitionError(Exception)   a definition that means nothing; a user's file or a record
 """

@@ -40,6 +40,10 @@ class ApiError(Exception):
         }
 
 
+class ApiDefinitionError(Exception):
+    """A definition that the HTTP side serves and that means nothing."""
+
+
 class UnknownNameError(ApiError):
     """A name that the catalogue does not hold, perhaps since it was read too long ago."""
 

@@ -8,6 +8,7 @@ from api.call_journal import CallJournal, TopicMaking
 from api.caller import CallerReader
 from api.data_api import PREFIX, DataApi
 from api.data_source import DataSource
+from api.definition_table import DefinitionTable, empty_table
 from api.event_api import PATH, EventApi
 from api.mongo_data import MongoData
 from api.postgres_data import PostgresData
@@ -20,7 +21,8 @@ from events.token import TokenVerifier
 class ApiService:
     """Started before its routes are served, closed after; `journal` is one of its own if none.
 
-    `make_topics` makes a table's topic of reads before the first one is told of.
+    `make_topics` makes a table's topic of reads before the first one is told of; `definitions` are
+    those of custom APIs and the like, none where nobody follows them.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class ApiService:
         settings: ApiSettings,
         journal: CallJournal | None = None,
         make_topics: TopicMaking | None = None,
+        definitions: DefinitionTable | None = None,
     ) -> None:
+        self._definitions = definitions or empty_table()
         self._journal = journal or CallJournal(cluster, cluster.topics.api, make_topics=make_topics)
         self._sources: list[DataSource] = [
             PostgresData(PostgresDatabase(name, source, settings), source, settings.rows_max)

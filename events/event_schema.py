@@ -1,4 +1,4 @@
-"""JSON Schemas of custom events' data: what is emitted against them is refused, with the path.
+"""JSON Schemas of custom events' data, and of what else is checked: refused with the path.
 
 Draft 2020-12 unless a schema names another (https://json-schema.org/draft/2020-12). References stay
 inside of the schema: nothing is fetched. Pure.
@@ -21,6 +21,38 @@ from events.json_codec import JsonValue
 _SHOWN_MAX = 200
 
 
+class JsonSchema:
+    """One schema; `subject` says in errors what it is the schema of."""
+
+    def __init__(self, subject: str, schema: JsonValue) -> None:
+        """Take a schema in; raises InvalidSchemaError for what is none."""
+        self._subject = subject
+        if not isinstance(schema, (dict, bool)):
+            raise InvalidSchemaError(
+                f"found {type(schema).__name__} as the schema of {subject}, expected an object"
+            )
+        kind = validator_for(schema, default=Draft202012Validator)
+        try:
+            kind.check_schema(schema)
+        except SchemaError as error:
+            raise InvalidSchemaError(
+                f"the schema of {subject} is none: {_message(error)} at {_path(error)}"
+            ) from error
+        self._validator: Draft202012Validator = kind(
+            schema, registry=Registry[object](), format_checker=kind.FORMAT_CHECKER
+        )
+
+    def check(self, data: JsonValue) -> None:
+        """Raise InvalidDataError where data does not keep it."""
+        try:
+            error = best_match(self._validator.iter_errors(data))
+        except (Unresolvable, RecursionError) as failure:
+            problem = f"its schema cannot be used: {failure}"
+            raise InvalidDataError(self._subject, "$", problem) from failure
+        if error is not None:
+            raise InvalidDataError(self._subject, _path(error), _message(error))
+
+
 class EventSchemas:
     """The schemas of an installation by event type."""
 
@@ -30,38 +62,16 @@ class EventSchemas:
         Raises InvalidNameError for a type that is not `custom.<name>`, InvalidSchemaError for
         what is no schema.
         """
-        self._validators: dict[str, Draft202012Validator] = {}
+        self._schemas: dict[str, JsonSchema] = {}
         for event_type, schema in (schemas or {}).items():
             check_custom_type(event_type)
-            self._validators[event_type] = _validator(event_type, schema)
+            self._schemas[event_type] = JsonSchema(event_type, schema)
 
     def check(self, event_type: str, data: JsonValue) -> None:
         """Raise InvalidDataError where a type has a schema that the data does not keep."""
-        validator = self._validators.get(event_type)
-        if validator is None:
-            return
-        try:
-            error = best_match(validator.iter_errors(data))
-        except (Unresolvable, RecursionError) as failure:
-            problem = f"its schema cannot be used: {failure}"
-            raise InvalidDataError(event_type, "$", problem) from failure
-        if error is not None:
-            raise InvalidDataError(event_type, _path(error), _message(error))
-
-
-def _validator(event_type: str, schema: JsonValue) -> Draft202012Validator:
-    if not isinstance(schema, (dict, bool)):
-        raise InvalidSchemaError(
-            f"found {type(schema).__name__} as the schema of {event_type}, expected an object"
-        )
-    kind = validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except SchemaError as error:
-        raise InvalidSchemaError(
-            f"the schema of {event_type} is none: {_message(error)} at {_path(error)}"
-        ) from error
-    return kind(schema, registry=Registry[object](), format_checker=kind.FORMAT_CHECKER)
+        schema = self._schemas.get(event_type)
+        if schema is not None:
+            schema.check(data)
 
 
 def _path(error: ValidationError | SchemaError) -> str:

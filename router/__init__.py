@@ -10,8 +10,7 @@ Errors:
     RouterError(Exception)
     ├── DefinitionError        a definition that means nothing, with its place and the mend
     │   ├── WhereError         a filter that means nothing
-    │   ├── ListenerSyntaxError  code that this Python cannot read; a newer one may
-    │   └── ModuleSyntaxError  a module's code that this Python cannot read
+    │   └── CodeSyntaxError    code that this Python cannot read; a newer one may
     ├── ScheduleError          a record of the schedules that means nothing
     ├── StateError             a record of listeners' state that means nothing
     └── RoutingStoppedError    Kafka failed or another router took over; start again

@@ -16,6 +16,7 @@ import msgspec
 from events.errors import EventsError
 from events.event_type import EventPattern, check_custom_type, schedule_type
 from events.json_codec import encode
+from events.kept_definition import KeptDefinition
 from events.mail import Addresses
 from events.recurrence import CatchUp, Recurrence, parse_period_ms
 from router.errors import DefinitionError
@@ -120,24 +121,34 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         every_ms = None if self.every is None else parse_period_ms(self.every)
         return Recurrence(every_ms, self.schedule, self.time_zone, self.catch_up).check()
 
+    @property
+    def kind(self) -> str:
+        """What stands in the record's key."""
+        return "listener"
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The modules that its code imports."""
+        return self.modules
+
+    @property
+    def summary(self) -> str:
+        """For a list of definitions."""
+        recurrence = self.recurrence
+        return f"on {self.on}" if recurrence is None else f"on {self.on}  {recurrence}"
+
+    def succeeding(self, before: KeptDefinition | None, now_ms: int) -> Definition:
+        """What is to stand on Kafka after `before`; `before` itself where nothing is changed."""
+        if not isinstance(before, Definition):
+            return msgspec.structs.replace(self, version=1, since_ms=now_ms)
+        same = msgspec.structs.replace(self, version=before.version, since_ms=before.since_ms)
+        if same == before:
+            return before
+        return msgspec.structs.replace(same, version=before.version + 1)
+
     def encode(self) -> bytes:
         """The record's value."""
         return encode(msgspec.to_builtins(self))
-
-
-def definition_key(name: str) -> bytes:
-    """The record's key."""
-    return encode({"listener": name})
-
-
-def next_version(definition: Definition, before: Definition | None, now_ms: int) -> Definition:
-    """What is to stand on Kafka after `before`; `before` itself where nothing is changed."""
-    if before is None:
-        return msgspec.structs.replace(definition, version=1, since_ms=now_ms)
-    same = msgspec.structs.replace(definition, version=before.version, since_ms=before.since_ms)
-    if same == before:
-        return before
-    return msgspec.structs.replace(same, version=before.version + 1)
 
 
 def decode_definition(value: bytes) -> Definition:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from aiokafka import ConsumerRecord
 
 from events.cluster import Cluster
+from events.kept_definition import kind_of_key
 from router.clockwork import by_the_clock
 from router.compacted_topic import CompactedTopic
 from router.definition import Definition, decode_definition
 from router.errors import DefinitionError
 from router.listener import ListenerIndex
-from router.module import Module, decode_module, is_module_key
+from router.module import Module, decode_module
 
 _log = logging.getLogger(__name__)
 
@@ -64,9 +65,12 @@ class DefinitionFeed:
             self._take(record.key, record.value)
 
     def _take(self, key: bytes, value: bytes | None) -> None:
-        if is_module_key(key):
+        kind = kind_of_key(key)
+        if kind == "module":
             self._take_module(key, value)
             return
+        if kind != "listener":
+            return  # served by others
         if value is None:
             self._definitions.pop(key, None)
             return

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from router.definition import Definition
-    from router.module import Module
+    from events.kept_definition import KeptDefinition
 
 
 class RouterError(Exception):
@@ -21,10 +20,10 @@ class WhereError(DefinitionError):
     """A filter that means nothing."""
 
 
-class ListenerSyntaxError(DefinitionError):
+class CodeSyntaxError(DefinitionError):
     """Code that this Python cannot read; `definition` is what it would be if another can."""
 
-    def __init__(self, message: str, definition: Definition) -> None:
+    def __init__(self, message: str, definition: KeptDefinition) -> None:
         super().__init__(message)
         self.definition = definition
 
@@ -35,14 +34,6 @@ class ScheduleError(RouterError):
 
 class StateError(RouterError):
     """A record of listeners' state that means nothing."""
-
-
-class ModuleSyntaxError(DefinitionError):
-    """A module's code that this Python cannot read; `module` is what it would be if another can."""
-
-    def __init__(self, message: str, module: Module) -> None:
-        super().__init__(message)
-        self.module = module
 
 
 class RoutingStoppedError(RouterError):

@@ -10,39 +10,55 @@ from __future__ import annotations
 import ast
 import tomllib
 from pathlib import PurePath
+from typing import TypeVar
 
+from events.kept_definition import KeptDefinition
 from router.definition import Definition, convert_definition
-from router.errors import DefinitionError, ListenerSyntaxError
+from router.errors import CodeSyntaxError, DefinitionError
 from router.toml_header import find_header
 
 _PARAMETERS = 2
+
+Coded = TypeVar("Coded", bound=KeptDefinition)
 
 
 def parse_listener_file(place: str, text: str) -> Definition:
     """The definition that a listener file writes; `place` is its path, for name and errors.
 
-    Raises ListenerSyntaxError for code that does not parse here, DefinitionError for all else,
+    Raises CodeSyntaxError for code that does not parse here, DefinitionError for all else,
     each with file, line and mend.
     """
+    table = read_header_table(place, text)
+    _refuse_code_key(place, table)
+    table.setdefault("name", PurePath(place).stem)
+    table["action"] = {"do": "code", "code": text}
+    return check_code(place, text, convert_definition(table, place))
+
+
+def read_header_table(place: str, text: str) -> dict[str, object]:
+    """The TOML of a file's header; raises DefinitionError with place and mend."""
     header = find_header(place, text)
     try:
-        table: dict[str, object] = tomllib.loads(header.toml)
+        return tomllib.loads(header.toml)
     except tomllib.TOMLDecodeError as error:
         raise DefinitionError(
             f"{place}: the block that begins on line {header.first_line} is not TOML "
             f"(counting from there): {error}"
         ) from error
-    _refuse_code_key(place, table)
-    table.setdefault("name", PurePath(place).stem)
-    table["action"] = {"do": "code", "code": text}
-    definition = convert_definition(table, place)
+
+
+def check_code(place: str, text: str, definition: Coded, first: str = "event") -> Coded:
+    """The definition itself where its code has a `main` of two parameters, `first` and g.
+
+    Raises CodeSyntaxError for code that does not parse here, DefinitionError for all else.
+    """
     try:
         module = ast.parse(text, place)
     except SyntaxError as error:
-        raise ListenerSyntaxError(_describe_syntax_error(place, error), definition) from error
+        raise CodeSyntaxError(_describe_syntax_error(place, error), definition) from error
     except ValueError as error:
         raise DefinitionError(f"{place}: {error}") from error
-    _check_main(place, module)
+    _check_main(place, module, first)
     return definition
 
 
@@ -55,7 +71,7 @@ def _refuse_code_key(place: str, table: dict[str, object]) -> None:
             )
 
 
-def _check_main(place: str, module: ast.Module) -> None:
+def _check_main(place: str, module: ast.Module, first: str) -> None:
     found = [
         node
         for node in module.body
@@ -63,8 +79,8 @@ def _check_main(place: str, module: ast.Module) -> None:
     ]
     if not found:
         raise DefinitionError(
-            f"{place}: found no function main, expected `async def main(event, g):` or "
-            "`def main(event, g):` at the top level"
+            f"{place}: found no function main, expected `async def main({first}, g):` or "
+            f"`def main({first}, g):` at the top level"
         )
     main = found[-1]
     arguments = main.args
@@ -75,7 +91,7 @@ def _check_main(place: str, module: ast.Module) -> None:
     if not takes_two or needed:
         raise DefinitionError(
             f"{place}:{main.lineno}: main takes {positional} parameters, expected two: "
-            "the event and g"
+            f"the {first} and g"
         )
 
 

@@ -16,14 +16,14 @@ from typing import Final
 import msgspec
 
 from events.json_codec import encode
-from router.errors import DefinitionError, ModuleSyntaxError
-from router.toml_header import find_header, has_header
+from events.kept_definition import KeptDefinition
+from router.errors import CodeSyntaxError, DefinitionError
+from router.toml_header import find_header
 
 MAX_CODE_BYTES: Final = 256 * 1024
 MAX_MODULES: Final = 20
 """That one listener may name."""
 _MAX_NAME_CHARS: Final = 64
-_KEY_START: Final = b'{"module":'
 _TAKEN: Final = sys.stdlib_module_names | {"js", "listener", "micropip", "pyodide", "rowcast_guest"}
 
 
@@ -39,19 +39,38 @@ class Module(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Its name."""
         return self.module
 
+    @property
+    def kind(self) -> str:
+        """What stands in the record's key."""
+        return "module"
+
+    @property
+    def enabled(self) -> bool:
+        """Always: what no listener names is not in force anyway."""
+        return True
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """None that would have to be there: a listener names all that are imported."""
+        return ()
+
+    @property
+    def summary(self) -> str:
+        """For a list of definitions."""
+        return "module"
+
+    def succeeding(self, before: KeptDefinition | None, now_ms: int) -> Module:
+        """What is to stand on Kafka after `before`; `before` itself where nothing is changed."""
+        del now_ms
+        if not isinstance(before, Module):
+            return msgspec.structs.replace(self, version=1)
+        if before.code == self.code:
+            return before
+        return msgspec.structs.replace(self, version=before.version + 1)
+
     def encode(self) -> bytes:
         """The record's value."""
         return encode({"module": self.module, "version": self.version, "code": self.code})
-
-
-def module_key(name: str) -> bytes:
-    """The record's key."""
-    return encode({"module": name})
-
-
-def is_module_key(key: bytes) -> bool:
-    """Whether a record of the definitions is a module's."""
-    return key.startswith(_KEY_START)
 
 
 def decode_module(value: bytes) -> Module:
@@ -64,27 +83,10 @@ def decode_module(value: bytes) -> Module:
     return found
 
 
-def next_module_version(module: Module, before: Module | None) -> Module:
-    """What is to stand on Kafka after `before`; `before` itself where nothing is changed."""
-    if before is not None and before.code == module.code:
-        return before
-    return msgspec.structs.replace(module, version=before.version + 1 if before else 1)
-
-
-def is_module_file(place: str, text: str) -> bool:
-    """Whether the header of a Python file says that it is a module."""
-    if not has_header(text):
-        return False
-    try:
-        return "module" in tomllib.loads(find_header(place, text).toml)
-    except tomllib.TOMLDecodeError:
-        return False
-
-
 def parse_module_file(place: str, text: str) -> Module:
     """The module that a file writes; `place` is its path, for errors.
 
-    Raises ModuleSyntaxError for code that does not parse here, DefinitionError for all else.
+    Raises CodeSyntaxError for code that does not parse here, DefinitionError for all else.
     """
     table = tomllib.loads(find_header(place, text).toml)
     name = table.pop("module")
@@ -108,7 +110,7 @@ def parse_module_file(place: str, text: str) -> Module:
         ast.parse(text, place)
     except SyntaxError as error:
         message = f"{place}:{error.lineno}: SyntaxError: {error.msg}"
-        raise ModuleSyntaxError(message, module) from error
+        raise CodeSyntaxError(message, module) from error
     except ValueError as error:
         raise DefinitionError(f"{place}: {error}") from error
     return module

@@ -18,8 +18,7 @@ from events.errors import EventFormatError
 from events.event import decode_event
 from events.event_type import EventPattern
 from events.json_codec import JsonObject, decode_object, encode
-from router.definition import Definition
-from router.module import Module
+from events.kept_definition import KeptDefinition
 from rowcast.definition_files import read_applied
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
@@ -170,12 +169,10 @@ def _key_text(key: bytes | None) -> str | None:
     return plain_key(key).decode("utf-8", "replace") if key else None
 
 
-def _what(definition: Definition | Module) -> str:
-    if isinstance(definition, Module):
-        return "module"
-    recurrence = definition.recurrence
-    when = definition.on if recurrence is None else f"{definition.on}  {recurrence}"
-    return f"{'' if definition.enabled else 'off '}{when}"
+def _what(definition: KeptDefinition) -> str:
+    # Listeners have always been listed by their pattern alone.
+    summary = definition.summary.removeprefix("on ")
+    return summary if definition.enabled else f"off {summary}"
 
 
 def _definition_text(definition: JsonObject) -> str:
@@ -183,7 +180,7 @@ def _definition_text(definition: JsonObject) -> str:
     if "module" in definition:
         lines = [f"{key}: {definition[key]}" for key in ("module", "version")]
         return "\n".join([*lines, "", str(definition["code"])])
-    code = action.get("code") if isinstance(action, dict) else None
+    code = action.get("code") if isinstance(action, dict) else definition.pop("code", None)
     shown = {key: value for key, value in definition.items() if value is not None}
     if isinstance(action, dict) and isinstance(code, str):
         shown["action"] = {**action, "code": "below"}

@@ -24,8 +24,9 @@ from listener_runtime.host_calls import HostCalls
 from listener_runtime.pool import SandboxPool
 from router.definition import Definition, ListenerCode
 from router.listener import ListenerIndex
-from router.module import Module, missing_modules
+from router.module import missing_modules
 from rowcast.definition_files import parse_file, read_definitions, read_modules
+from rowcast.definition_kinds import kind_of
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
 from rowcast.service import pool_settings
@@ -66,8 +67,8 @@ async def _definition(installation: Installation, listener: str) -> Definition:
     file = Path(listener)
     if file.suffix == ".py" or file.exists():
         parsed = await parse_file(installation, file)
-        if isinstance(parsed, Module):
-            raise ConfigurationError(f"{file} is a module, expected a listener that uses it")
+        if not isinstance(parsed, Definition):
+            raise ConfigurationError(f"{file} is a {kind_of(parsed).title}, expected a listener")
         return parsed
     present = await read_definitions(installation)
     if listener not in present:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias
 
+from api.definition_table import DefinitionTable
 from api.service import ApiService
 from cdc.mongo import capture_mongo
 from cdc.postgres import capture_postgres
@@ -30,6 +31,7 @@ from rowcast.http_app import make_app
 from rowcast.http_server import HttpServer
 from rowcast.installation import Installation
 from rowcast.key_set import KeySet
+from rowcast.served_definitions import ServedDefinitions
 from rowcast.supervised_process import READY_VARIABLE
 
 logger = logging.getLogger(__name__)
@@ -77,12 +79,20 @@ def http_service(installation: Installation) -> Service:
         keys = KeySet(installation.configuration.http.jwks, verifiers)
         push = PushService(cluster, verifiers[0])
         settings = installation.api_settings()
-        make_topics = partial(ensure_topics, cluster)
-        api = ApiService(cluster, verifiers[1], settings, make_topics=make_topics)
+        table = DefinitionTable()
+        definitions = ServedDefinitions(cluster, table)
+        api = ApiService(
+            cluster,
+            verifiers[1],
+            settings,
+            make_topics=partial(ensure_topics, cluster),
+            definitions=table,
+        )
         host = installation.configuration.http.host
         app = make_app(installation, [*push.routes(), *api.routes()])
         server = HttpServer(app, host, installation.http_port, ready)
         await keys.start()
+        await definitions.start()
         await push.start()
         await api.start()
         try:
@@ -90,6 +100,7 @@ def http_service(installation: Installation) -> Service:
         finally:
             await push.close()
             await api.close()
+            await definitions.close()
             await keys.close()
 
     return run

@@ -8,7 +8,6 @@ from typing import Final
 
 import click
 
-from router.module import Module
 from rowcast import definition_files, inspection, listener_test
 from rowcast.commands.invocation import folder_option, run_async
 from rowcast.installation import open_installation
@@ -18,11 +17,10 @@ from rowcast.installation import open_installation
 @folder_option
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 def apply(folder: Path, paths: tuple[Path, ...]) -> None:
-    """Apply listener and module files (.py), trigger files (.toml), or folders of them."""
+    """Apply definitions (listeners, modules, custom APIs, triggers), files or folders of them."""
     installation = open_installation(folder)
     for definition in run_async(definition_files.apply_files(installation, paths)):
-        what = "module" if isinstance(definition, Module) else f"on {definition.on}"
-        click.echo(f"{definition.name} (version {definition.version}) {what}")
+        click.echo(f"{definition.name} (version {definition.version}) {definition.summary}")
 
 
 @click.command()
@@ -30,7 +28,7 @@ def apply(folder: Path, paths: tuple[Path, ...]) -> None:
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def get(folder: Path, name: str | None, as_json: bool) -> None:
-    """List the definitions and modules, or show one."""
+    """List the definitions of all kinds, or show one."""
     installation = open_installation(folder)
     click.echo(run_async(inspection.definitions_text(installation, name, as_json=as_json)))
 
@@ -39,7 +37,7 @@ def get(folder: Path, name: str | None, as_json: bool) -> None:
 @folder_option
 @click.argument("names", nargs=-1, required=True)
 def delete(folder: Path, names: tuple[str, ...]) -> None:
-    """Delete definitions and modules by name."""
+    """Delete definitions of any kind by name."""
     installation = open_installation(folder)
     for name in names:
         run_async(definition_files.delete_definition(installation, name))

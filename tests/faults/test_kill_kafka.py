@@ -20,9 +20,10 @@ import pytest
 
 from cdc.topic_creation import ensure_own_topics, ensure_topics
 from events.cluster import Cluster
+from events.kept_definition import definition_record_key
 from events.topic import Topics
 from infra.embedded.kafka import EmbeddedKafka
-from router.definition import Definition, ListenerCode, definition_key
+from router.definition import Definition, ListenerCode
 from rowcast.kafka_access import write_record
 from tests.faults.load import Postgres, Writer, by_key
 from tests.faults.processes import ServiceProcess, assert_verified, capture_process, read_all
@@ -71,7 +72,10 @@ def test_a_kafka_killed_under_load_loses_nothing_and_repeats_nothing(
         # Of the table's changes; the writer's messages are events as well.
         echo = Definition("echo", f"db.{topic}.*", ListenerCode("x"), version=1)
         await write_record(
-            cluster, cluster.topics.definitions, definition_key("echo"), echo.encode()
+            cluster,
+            cluster.topics.definitions,
+            definition_record_key("listener", "echo"),
+            echo.encode(),
         )
 
     asyncio.run(prepare())

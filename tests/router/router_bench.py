@@ -16,13 +16,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from events.cluster import Cluster
 from events.event import Event, decode_event, make_event
 from events.json_codec import JsonObject, decode_object
+from events.kept_definition import definition_record_key
 from events.run import Emission, RunOutcome, RunRequest
 from events.topic import Topics
 from router.definition import (
     Definition,
     ListenerCode,
     Retry,
-    definition_key,
 )
 from router.router import Router
 from rowcast.kafka_access import follow
@@ -83,11 +83,13 @@ class Bench:
         table = {"name": name, "on": on, "action": ListenerCode("x"), "retry": QUICK, **fields}
         definition = msgspec.convert(table, Definition)
         await self.producer.send_and_wait(
-            self.topics.definitions, definition.encode(), definition_key(name)
+            self.topics.definitions, definition.encode(), definition_record_key("listener", name)
         )
 
     async def delete(self, name: str) -> None:
-        await self.producer.send_and_wait(self.topics.definitions, None, definition_key(name))
+        await self.producer.send_and_wait(
+            self.topics.definitions, None, definition_record_key("listener", name)
+        )
 
     async def emit(self, event_type: str, data: object, key: str | None = None) -> str:
         event = make_event(

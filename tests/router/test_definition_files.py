@@ -8,9 +8,8 @@ from router.definition import (
     ListenerCode,
     Webhook,
     decode_definition,
-    next_version,
 )
-from router.errors import DefinitionError, ListenerSyntaxError
+from router.errors import CodeSyntaxError, DefinitionError
 from router.listener_file import parse_listener_file
 from router.trigger_file import parse_trigger_file
 
@@ -76,12 +75,12 @@ def test_a_mistake_in_a_listener_file_is_named_with_its_place(text: str, expecte
 
 def test_code_that_does_not_parse_is_shown_with_line_and_caret() -> None:
     text = listener("on = 'custom.x'", "def main(event, g):\n    return (1\n")
-    with pytest.raises(ListenerSyntaxError) as caught:
+    with pytest.raises(CodeSyntaxError) as caught:
         parse_listener_file("a.py", text)
     assert str(caught.value) == (
         "a.py:5: SyntaxError: '(' was never closed\n        return (1\n               ^"
     )
-    assert caught.value.definition.on == "custom.x"
+    assert caught.value.definition.summary == "on custom.x"
 
 
 @pytest.mark.parametrize(
@@ -144,9 +143,9 @@ def test_a_definition_that_nests_without_end_is_refused_like_any_other() -> None
 
 def test_a_version_counts_changes_and_keeps_when_it_was_first_applied() -> None:
     written = Definition("a", "custom.x", Emit("custom.y"))
-    first = next_version(written, None, 1_000)
+    first = written.succeeding(None, 1_000)
     assert (first.version, first.since_ms) == (1, 1_000)
-    assert next_version(written, first, 2_000) is first
-    changed = next_version(Definition("a", "custom.z", Emit("custom.y")), first, 2_000)
+    assert written.succeeding(first, 2_000) is first
+    changed = Definition("a", "custom.z", Emit("custom.y")).succeeding(first, 2_000)
     assert (changed.on, changed.version, changed.since_ms) == ("custom.z", 2, 1_000)
-    assert next_version(written, None, 3_000).since_ms == 3_000
+    assert written.succeeding(None, 3_000).since_ms == 3_000

@@ -3,17 +3,13 @@ from __future__ import annotations
 import pytest
 
 from router.definition import Definition, Emit, ListenerCode, check_definition
-from router.errors import DefinitionError, ModuleSyntaxError
+from router.errors import CodeSyntaxError, DefinitionError
 from router.listener_file import parse_listener_file
 from router.module import (
     MAX_CODE_BYTES,
     Module,
     decode_module,
-    is_module_file,
-    is_module_key,
     missing_modules,
-    module_key,
-    next_module_version,
     parse_module_file,
 )
 
@@ -25,25 +21,17 @@ def file(header: str, code: str = "x = 1\n") -> str:
 LISTENER = file('on = "custom.x"\n# modules = ["pricing"]', "def main(event, g): pass\n")
 
 
-def test_a_file_is_a_module_where_its_header_says_so() -> None:
-    assert is_module_file("a.py", file('module = "pricing"'))
-    assert not is_module_file("a.py", LISTENER)
-    assert not is_module_file("a.py", "x = 1")
-    assert not is_module_file("a.py", file("module = "))
-
-
 def test_a_module_is_read_back_from_its_record() -> None:
     module = parse_module_file("a.py", file('module = "pricing"'))
     assert module == Module("pricing", file('module = "pricing"'))
     assert decode_module(module.encode()) == module
-    assert is_module_key(module_key("pricing"))
 
 
 def test_a_version_grows_with_each_change_only() -> None:
     one = Module("a", "1")
-    first = next_module_version(one, None)
-    assert next_module_version(one, first) is first
-    assert [first.version, next_module_version(Module("a", "2"), first).version] == [1, 2]
+    first = one.succeeding(None, 0)
+    assert one.succeeding(first, 0) is first
+    assert [first.version, Module("a", "2").succeeding(first, 0).version] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -68,9 +56,9 @@ def test_a_file_that_is_no_module_says_why(text: str, said: str) -> None:
 
 
 def test_code_that_does_not_parse_here_may_still_be_right() -> None:
-    with pytest.raises(ModuleSyntaxError, match=r"a.py:4: SyntaxError") as raised:
+    with pytest.raises(CodeSyntaxError, match=r"a.py:4: SyntaxError") as raised:
         parse_module_file("a.py", file('module = "a"', "x = = 1\n"))
-    assert raised.value.module.name == "a"
+    assert raised.value.definition.name == "a"
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b'{"module": "json", "code": ""}', b"[1]"])
