@@ -33,6 +33,7 @@ from events.json_codec import JsonObject, JsonValue, decode_object, encode
 from events.run import RunRequest
 from listener_runtime.errors import HostCallError
 from listener_runtime.host_call_steps import Steps
+from listener_runtime.mongo_abandoned import APP_NAME, end_abandoned_transactions
 from listener_runtime.mongo_arguments import (
     Aggregate,
     Count,
@@ -61,8 +62,10 @@ _log = logging.getLogger(__name__)
 DOCUMENTS_MAX: Final = 10_000
 RESULT_BYTES_MAX: Final = 8 * 1024 * 1024
 _KEPT_S: Final = 7 * 24 * 3600
-_ATTEMPTS: Final = 6
+_ATTEMPTS: Final = 10
 _FIRST_PAUSE_S: Final = 0.01
+_LOOKED_FROM: Final = 7
+"""From this attempt on, after more than a second, transactions left open are looked for."""
 _SELECTION_TIMEOUT: Final = re.compile(r"[?&]serverselectiontimeoutms=(\d+)", re.IGNORECASE)
 _SELECTION_TIMEOUT_MS: Final = 3_000
 _NOT_IN_TRANSACTION: Final = 263
@@ -90,7 +93,7 @@ class MongoDatabase:
             set_ms = _SELECTION_TIMEOUT.search(uri)
             self._client = AsyncMongoClient(
                 uri,
-                appname="rowcast listener",
+                appname=APP_NAME,
                 tz_aware=True,
                 serverSelectionTimeoutMS=int(set_ms[1]) if set_ms else _SELECTION_TIMEOUT_MS,
             )
@@ -251,7 +254,9 @@ class MongoRun:
             except PyMongoError as error:
                 if attempt == _ATTEMPTS or not error.has_error_label("TransientTransactionError"):
                     raise
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            if attempt >= _LOOKED_FROM:
+                await end_abandoned_transactions(self._database.client)
+            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
             pause_s *= 2
         raise AssertionError("the last attempt returns or raises")
 

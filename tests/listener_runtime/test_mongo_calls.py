@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -55,6 +57,29 @@ async def mongo(calls: RunCalls, name: str, **args: JsonValue) -> JsonObject:
     answer = await calls.call(f"mongo.{name}", {"source": "docs", "collection": "reviews", **args})
     assert isinstance(answer, dict)
     return answer
+
+
+async def test_a_write_goes_on_where_a_killed_process_left_its_transaction_open(
+    calls: RunCalls, database: AsyncDatabase[Json], mongo_uri: str
+) -> None:
+    await database["reviews"].insert_one({"_id": 1, "n": 0})
+    writer = f"""
+import time, pymongo
+client = pymongo.MongoClient({mongo_uri!r}, appname="rowcast listener")
+with client.start_session() as session:
+    session.start_transaction()
+    reviews = client[{database.name!r}]["reviews"]
+    reviews.update_one({{"_id": 1}}, {{"$inc": {{"n": 100}}}}, session=session)
+    print("written", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen((sys.executable, "-c", writer), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        process.kill()
+    answer = await mongo(calls, "update", filter={"_id": 1}, update={"$inc": {"n": 1}})
+    assert answer["modified"] == 1
+    assert await database["reviews"].find_one() == {"_id": 1, "n": 1}
 
 
 async def test_documents_survive_both_ways(calls: RunCalls) -> None:
