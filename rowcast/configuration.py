@@ -17,6 +17,7 @@ from typing import Annotated, Literal, TypeAlias, cast
 import msgspec
 
 from rowcast.errors import ConfigurationError
+from rowcast.example_files import example_names
 from rowcast.mail_settings import MailSettings
 
 ENVIRONMENT_PREFIX = "ROWCAST__"
@@ -78,13 +79,11 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ReadsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[sources.NAME.reads]: what reads as events tell (docs/read-audit.md).
 
-    `statements` says how a statement stands in its event, `parameters` whether what it was given
-    does, `data_api` when the data API's reads are told of; `profile_mb` is the size of the
-    profiler's collection where it is made.
+    `statements` says how a statement stands in its event, `data_api` when the data API's reads
+    are told of; `profile_mb` is the size of the profiler's collection where it is made.
     """
 
     statements: Literal["full", "normalized", "none"] = "normalized"
-    parameters: bool = False
     data_api: Literal["after", "before", "off"] = "after"
     profile_mb: _ProfileMb = 64
 
@@ -154,7 +153,8 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of rowcast.toml."""
 
     port_base: int = 8400
-    example: Literal["", "shop"] = ""
+    example: str | tuple[str, ...] = ""
+    example_servers: dict[str, str] = {}
     kafka: KafkaSettings = KafkaSettings()
     http: HttpSettings = HttpSettings()
     sources: dict[str, SourceSettings] = {}
@@ -163,33 +163,11 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event_schemas: dict[str, str] = {}
     secrets: dict[str, str] = {}
 
-
-DEFAULT_FILE = """\
-# What Rowcast captures and how it runs. What has no address is embedded: `rowcast up` starts it.
-# Every key is described in docs/configuration.md; ROWCAST__A__B in the environment sets a.b.
-
-# Ports: this one HTTP, then Kafka, PostgreSQL, MongoDB, and inner ones.
-port_base = {port_base}
-
-# The example that `up` loads once: tables, collections, listeners and a page.
-example = "shop"
-
-[sources.shop]
-kind = "postgres"
-# dsn = "postgresql://user:password@host:5432/database"   # a PostgreSQL of your own
-
-[sources.docs]
-kind = "mongo"
-database = "shop"
-# dsn = "mongodb://host:27017/?replicaSet=rs0"            # a MongoDB of your own
-
-[listeners.http]
-# Which addresses listeners may call with g.http, e.g. ["api.example.com:443"].
-allow = []
-
-[secrets]
-# What listeners read with g.secrets.get("NAME").
-"""
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """The examples that `up` loads."""
+        named = (self.example,) if isinstance(self.example, str) else self.example
+        return tuple(name for name in named if name)
 
 
 def read_configuration(file: Path, environment: Mapping[str, str]) -> Configuration:
@@ -222,29 +200,40 @@ def parse_configuration(text: str, environment: Mapping[str, str], name: str) ->
         configuration = msgspec.convert(table, Configuration)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{name}: {_explain(str(error))}") from error
+    for example in configuration.examples:
+        if example not in example_names():
+            raise ConfigurationError(
+                f"{name}: found the example {example!r}, expected one of "
+                f"{', '.join(example_names())}"
+            )
     for source, settings in configuration.sources.items():
-        if not _SOURCE_NAME.fullmatch(source):
-            raise ConfigurationError(
-                f"{name}: found the source name {source!r}, expected lower-case letters, digits "
-                "and underscores, a letter first; it becomes part of topic and slot names"
-            )
-        if settings.kind == "mongo" and settings.on_gap == "snapshot":
-            raise ConfigurationError(
-                f"{name}: found on_gap = 'snapshot' in [sources.{source}], expected 'stop' or "
-                "'continue' for a MongoDB; only PostgreSQL's tables are loaded by snapshots"
-            )
-        if settings.kind == "mongo" and (settings.format != "json" or settings.tombstones):
-            found = "tombstones = true" if settings.tombstones else "format = 'connect-json'"
-            raise ConfigurationError(
-                f"{name}: found {found} in [sources.{source}], expected it on a PostgreSQL source "
-                "only: a document has no schema of columns that a sink could write"
-            )
-        if settings.kind == "mongo" and settings.on_record_too_large != "stop":
-            raise ConfigurationError(
-                f"{name}: found on_record_too_large in [sources.{source}], expected it for a "
-                "PostgreSQL only; of a document that is too large MongoDB's capture tells the key"
-            )
+        _check_source(name, source, settings)
     return configuration
+
+
+def _check_source(name: str, source: str, settings: SourceSettings) -> None:
+    """Raise where a source's settings contradict one another; `name` is the file's."""
+    if not _SOURCE_NAME.fullmatch(source):
+        raise ConfigurationError(
+            f"{name}: found the source name {source!r}, expected lower-case letters, digits "
+            "and underscores, a letter first; it becomes part of topic and slot names"
+        )
+    if settings.kind == "mongo" and settings.on_gap == "snapshot":
+        raise ConfigurationError(
+            f"{name}: found on_gap = 'snapshot' in [sources.{source}], expected 'stop' or "
+            "'continue' for a MongoDB; only PostgreSQL's tables are loaded by snapshots"
+        )
+    if settings.kind == "mongo" and (settings.format != "json" or settings.tombstones):
+        found = "tombstones = true" if settings.tombstones else "format = 'connect-json'"
+        raise ConfigurationError(
+            f"{name}: found {found} in [sources.{source}], expected it on a PostgreSQL source "
+            "only: a document has no schema of columns that a sink could write"
+        )
+    if settings.kind == "mongo" and settings.on_record_too_large != "stop":
+        raise ConfigurationError(
+            f"{name}: found on_record_too_large in [sources.{source}], expected it for a "
+            "PostgreSQL only; of a document that is too large MongoDB's capture tells the key"
+        )
 
 
 def _lay_over(table: TomlTable, variable: str, value: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -12,9 +11,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from push.service import static_directory
+from rowcast.example_files import EXAMPLES
 from rowcast.installation import Installation
-
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def make_app(installation: Installation, served: Sequence[BaseRoute]) -> Starlette:
@@ -24,9 +22,13 @@ def make_app(installation: Installation, served: Sequence[BaseRoute]) -> Starlet
         Route("/healthz", _health),
         Mount("/static", StaticFiles(directory=static_directory())),
     ]
-    page = EXAMPLES / (installation.configuration.example or "none") / "web"
-    if page.is_dir():
-        routes.append(Mount("/", StaticFiles(directory=page, html=True)))
+    pages = [
+        (name, EXAMPLES / name / "web")
+        for name in installation.configuration.examples
+        if (EXAMPLES / name / "web").is_dir()
+    ]
+    routes += [Mount(f"/{name}", StaticFiles(directory=web, html=True)) for name, web in pages]
+    routes += [Mount("/", StaticFiles(directory=web, html=True)) for _, web in pages[:1]]
     return Starlette(routes=routes)
 
 

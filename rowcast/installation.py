@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from psycopg.conninfo import conninfo_to_dict
 from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
 from cdc.mongo import MongoSource
 from cdc.postgres import PostgresSource
-from cdc.statement_read import StatementDetail
 from events.cluster import Cluster
 from events.errors import EventsError
 from events.event_schema import EventSchemas
@@ -36,13 +35,13 @@ from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.server import EmbeddedServer
 from listener_runtime.settings import HostSettings, MongoAccess, PostgresAccess, SmtpSettings
 from rowcast.configuration import (
-    DEFAULT_FILE,
     Configuration,
     SourceSettings,
     read_configuration,
 )
 from rowcast.errors import ConfigurationError
 from rowcast.mail_settings import smtp_settings
+from rowcast.new_configuration import new_configuration
 
 DEFAULT_FOLDER = Path(".rowcast")
 _PORTS_NEEDED = 5
@@ -278,11 +277,6 @@ class Installation:
             primary_dsn=settings.primary_dsn,
         )
 
-    def statement_detail(self, name: str) -> StatementDetail:
-        """How much of statements stands in the events of reads of a source."""
-        reads = self.source(name).reads
-        return StatementDetail(reads.statements, parameters=reads.parameters)
-
     def mongo_source(self, name: str) -> MongoSource:
         """What MongoDB capture is given."""
         settings = self.source(name)
@@ -346,14 +340,16 @@ def _retention_ms(hours: float) -> int | None:
     return -1 if hours < 0 else int(hours * 3_600_000)
 
 
-def make_installation(folder: Path, port_base: int | None) -> None:
+def make_installation(
+    folder: Path, port_base: int | None, examples: Sequence[str] = ("shop",)
+) -> None:
     """Write the files that are missing in a folder, the folder too."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "logs").mkdir(exist_ok=True)
     file = folder / "rowcast.toml"
     if not file.exists():
         base = port_base or Configuration().port_base
-        file.write_text(DEFAULT_FILE.replace("{port_base}", str(base)))
+        file.write_text(new_configuration(base, examples))
 
 
 def open_installation(

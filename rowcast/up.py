@@ -6,29 +6,37 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cdc.topic_creation import ensure_own_topics
 from infra.embedded.server import EmbeddedServer, check_port_free
 from infra.process import ProcessSpec
-from rowcast.example import load_example, load_tables
+from rowcast.example import check_examples, example_servers, load_examples, load_tables
 from rowcast.installation import Installation, make_installation, open_installation
 from rowcast.listener_access import prepare_listener_access
 from rowcast.supervisor import Supervisor
 from rowcast.welcome import welcome
 
 START_LIMIT_S = 120.0
+EXAMPLE_LIMIT_S = 20.0
 
 
-async def up(folder: Path, port_base: int | None, say: Callable[[str], None]) -> None:
+async def up(
+    folder: Path,
+    port_base: int | None,
+    say: Callable[[str], None],
+    examples: Sequence[str] = (),
+) -> None:
     """Start everything in a folder, and keep it running until SIGINT or SIGTERM.
 
+    `examples` are loaded into a new folder; the shop where none is named.
     Raises RowcastError or InfraError, with the mend, where it cannot be started.
     """
     begun = time.monotonic()
-    make_installation(folder.absolute(), port_base)
+    make_installation(folder.absolute(), port_base, tuple(examples) or ("shop",))
     installation = open_installation(folder, port_base=port_base)
+    check_examples(installation, examples)
     supervisor = Supervisor(installation, say)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -63,12 +71,14 @@ async def _start(
     await ensure_own_topics(installation.cluster)
     await prepare_listener_access(installation)
     await load_tables(installation)
+    for spec, answers in example_servers(installation):
+        await supervisor.ready(supervisor.start(spec, answers), EXAMPLE_LIMIT_S)
     begun = time.monotonic()
     services = [supervisor.start(spec) for spec in service_specs(installation)]
     for process in services:
         await supervisor.ready(process, START_LIMIT_S)
     say(f"capture, router and http are ready ({time.monotonic() - begun:.1f} s)")
-    await load_example(installation, say)
+    await load_examples(installation, say)
 
 
 async def _start_server(

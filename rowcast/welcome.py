@@ -1,12 +1,14 @@
-"""What `rowcast up` prints once everything runs: addresses, a token, four things to try."""
+"""What `rowcast up` prints once everything runs: addresses, a token, what the example tells."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator, Mapping
 
 from events.token import make_token
 from infra import artifacts
+from rowcast.example_files import try_text
 from rowcast.installation import Installation
 
 TOKEN_LIFETIME_S = 24 * 3600.0
@@ -14,9 +16,7 @@ TOKEN_LIFETIME_S = 24 * 3600.0
 
 def welcome(installation: Installation, took_s: float) -> str:
     """The text, for an installation that has just got ready."""
-    token = make_token(
-        installation.jwt_secret, "authenticated", "developer", TOKEN_LIFETIME_S, now=time.time()
-    )
+    token = _token(installation, "developer")
     lines = [
         "",
         f"Rowcast is ready ({took_s:.1f} s). State and logs: {installation.folder}",
@@ -28,28 +28,46 @@ def welcome(installation: Installation, took_s: float) -> str:
         f"  token  {token}",
         "",
     ]
-    if installation.configuration.example == "shop":
-        lines += _things_to_try(installation, token)
-    return "\n".join(lines)
+    values = _Values(installation, token)
+    for name in installation.configuration.examples:
+        lines += try_text(name, values).splitlines()
+        lines.append("")
+    return "\n".join([*lines, "Ctrl-C stops everything; nothing is lost."])
 
 
-def _things_to_try(installation: Installation, token: str) -> list[str]:
-    psql = shutil.which("psql") or str(artifacts.postgres_bin() / "psql")
-    there = f" --dir {installation.folder}"
-    command = shutil.which("rowcast") or ".venv/bin/rowcast"
-    return [
-        "Four things to try:",
-        f"  1. open {installation.http_url}/#token={token}",
-        "     and watch orders arrive;",
-        "  2. pay an order, which runs the listeners order_paid and order_receipt:",
-        f"     {psql} '{installation.dsn('shop')}' \\",
-        "       -c \"update orders set status = 'paid' where id = 1\"",
-        "  3. see what they did, and every event as it comes:",
-        f"     {command} runs{there}",
-        f"     {command} tail{there}",
-        "  4. ask for the orders over HTTP, in PostgREST's query language; supabase-js works too:",
-        f"     curl -gH 'apikey: {token}' \\",
-        f"       '{installation.http_url}/rest/v1/orders?select=id,total,customer:users(name)'",
-        "",
-        "Ctrl-C stops everything; nothing is lost.",
-    ]
+class _Values(Mapping[str, str]):
+    """What stands in an example's try.txt; `token_NAME` is a token of that subject."""
+
+    def __init__(self, installation: Installation, token: str) -> None:
+        self._installation = installation
+        self._known = {
+            "http": installation.http_url,
+            "token": token,
+            "dsn": installation.dsn("shop") if "shop" in installation.configuration.sources else "",
+            "psql": shutil.which("psql") or str(artifacts.postgres_bin() / "psql"),
+            "rowcast": shutil.which("rowcast") or ".venv/bin/rowcast",
+            "dir": str(installation.folder),
+            "logs": str(installation.logs),
+        }
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._known:
+            return self._known[name]
+        kind, _, subject = name.partition("_")
+        if kind == "token" and subject:
+            return _token(self._installation, subject)
+        if kind == "port" and subject.isdecimal():
+            return str(self._installation.port_base + int(subject))
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+def _token(installation: Installation, subject: str) -> str:
+    return make_token(
+        installation.jwt_secret, "authenticated", subject, TOKEN_LIFETIME_S, now=time.time()
+    )

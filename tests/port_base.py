@@ -9,11 +9,11 @@ from __future__ import annotations
 import random
 import socket
 
-_COUNT = 5
+_COUNT = 10
 
 
 def free_port_base() -> int:
-    """The first of five neighbouring ports that are all free at this moment."""
+    """The first of ten neighbouring ports that are all free at this moment."""
     while True:
         base = random.randrange(10_000, 20_000, 10)
         if all(_is_free(base + number) for number in range(_COUNT)):

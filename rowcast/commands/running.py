@@ -13,6 +13,7 @@ from rowcast import inspection, service
 from rowcast.commands.invocation import folder_option, run_async
 from rowcast.doctor import examine
 from rowcast.errors import NotRunningError
+from rowcast.example_files import example_names
 from rowcast.installation import open_installation
 from rowcast.slot_status import read_slots
 from rowcast.snapshot_command import read_snapshots
@@ -24,9 +25,16 @@ from rowcast.up import up as start_everything
 @click.command()
 @folder_option
 @click.option("--port-base", type=int, help="First of the ports: HTTP, Kafka, PostgreSQL, MongoDB.")
-def up(folder: Path, port_base: int | None) -> None:
+@click.option(
+    "--example",
+    "examples",
+    multiple=True,
+    type=click.Choice(example_names()),
+    help="Example to load into a new folder; several if repeated. The shop where none is named.",
+)
+def up(folder: Path, port_base: int | None, examples: tuple[str, ...]) -> None:
     """Start everything, embedded servers included, and keep it running."""
-    run_async(start_everything(folder, port_base, click.echo))
+    run_async(start_everything(folder, port_base, click.echo, examples))
 
 
 @click.group()

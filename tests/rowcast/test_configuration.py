@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from rowcast.configuration import DEFAULT_FILE, parse_configuration, read_configuration
+from rowcast.configuration import parse_configuration, read_configuration
 from rowcast.errors import ConfigurationError
 from rowcast.mail_settings import smtp_settings
+from rowcast.new_configuration import new_configuration
 
 
 def test_the_file_that_up_writes_says_what_the_defaults_are() -> None:
-    configuration = parse_configuration(DEFAULT_FILE.replace("{port_base}", "8400"), {}, "f")
+    configuration = parse_configuration(new_configuration(8400, ["shop"]), {}, "f")
     assert configuration.port_base == 8400
     assert configuration.example == "shop"
     assert {name: source.kind for name, source in configuration.sources.items()} == {
