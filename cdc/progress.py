@@ -87,9 +87,9 @@ class MongoProgress:
 Progress: TypeAlias = PostgresProgress | MongoProgress
 
 
-def progress_key(source: str) -> bytes:
-    """Key of a source's progress record."""
-    return encode_key({"source": source})
+def progress_key(source: str, log: str | None = None) -> bytes:
+    """Key of a source's progress record, or of that of a log beside it."""
+    return encode_key({"source": source} if log is None else {"source": source, "log": log})
 
 
 def decode_progress(value: bytes) -> Progress:

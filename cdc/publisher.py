@@ -53,16 +53,22 @@ _OWNER_POLL_S = 0.1
 
 
 class Publisher:
-    """The transactional producers of one source."""
+    """The transactional producers of one source, or of a `log` beside it with its own progress."""
 
     def __init__(
-        self, cluster: Cluster, source: str, on_record_too_large: OversizedPolicy = "stop"
+        self,
+        cluster: Cluster,
+        source: str,
+        on_record_too_large: OversizedPolicy = "stop",
+        *,
+        log: str | None = None,
     ) -> None:
         self._cluster = cluster
         self._on_record_too_large = on_record_too_large
         self._limits: dict[str, int] = {}
         self._source = source
-        self._key = progress_key(source)
+        self._key = progress_key(source, log)
+        self._name = f"{source}.{log}" if log else source
         self._owner = Owner(secrets.token_hex(8), socket.gethostname(), os.getpid())
         self._lanes: list[TransactionLane] = []
         self._writing = asyncio.Lock()
@@ -79,8 +85,9 @@ class Publisher:
         and PublishError where it refuses.
         """
         await ensure_own_topics(self._cluster)
-        await hold_reads_retention(self._cluster, self._source)
-        self._lanes = [TransactionLane(self._cluster, self._source, name) for name in _LANES]
+        if self._name == self._source:
+            await hold_reads_retention(self._cluster, self._source)
+        self._lanes = [TransactionLane(self._cluster, self._name, name) for name in _LANES]
         try:
             # All of them before progress is read: none may still commit for the older capture.
             async with asyncio.timeout(_START_TIMEOUT_S):
@@ -222,7 +229,7 @@ class Publisher:
 
     async def _take_over(self) -> None:
         lane = self._started()[0]
-        owner = self._progress_batch(owner_key(self._source), self._owner.encode())
+        owner = self._progress_batch(owner_key(self._name), self._owner.encode())
         await lane.write({self._progress_partition: [owner]})
         await lane.commit()
 
@@ -268,7 +275,7 @@ class Publisher:
         return {record.key: record.value for record in records}
 
     async def _other_owner(self) -> Owner | None:
-        value = (await self._last_values()).get(owner_key(self._source))
+        value = (await self._last_values()).get(owner_key(self._name))
         owner = decode_owner(value) if value is not None else None
         return owner if owner != self._owner else None
 

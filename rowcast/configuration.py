@@ -79,11 +79,13 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ReadsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[sources.NAME.reads]: what reads as events tell (docs/read-audit.md).
 
-    `statements` says how a statement stands in its event, `data_api` when the data API's reads
-    are told of; `profile_mb` is the size of the profiler's collection where it is made.
+    `statements` says how a statement stands in its event, `parameters` whether what it was given
+    does, `data_api` when the data API's reads are told of; `profile_mb` is the size of the
+    profiler's collection where it is made.
     """
 
     statements: Literal["full", "normalized", "none"] = "normalized"
+    parameters: bool = False
     data_api: Literal["after", "before", "off"] = "after"
     profile_mb: _ProfileMb = 64
 

@@ -24,6 +24,7 @@ from psycopg.conninfo import conninfo_to_dict
 from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
 from cdc.mongo import MongoSource
 from cdc.postgres import PostgresSource
+from cdc.statement_read import StatementDetail
 from events.cluster import Cluster
 from events.errors import EventsError
 from events.event_schema import EventSchemas
@@ -276,6 +277,11 @@ class Installation:
             failover_slot=settings.failover_slot,
             primary_dsn=settings.primary_dsn,
         )
+
+    def statement_detail(self, name: str) -> StatementDetail:
+        """How much of statements stands in the events of reads of a source."""
+        reads = self.source(name).reads
+        return StatementDetail(reads.statements, parameters=reads.parameters)
 
     def mongo_source(self, name: str) -> MongoSource:
         """What MongoDB capture is given."""

@@ -9,46 +9,85 @@ from cdc.read_policy import (
     disable_row_audit,
     enable_row_audit,
 )
+from cdc.statement_audit import (
+    disable_statement_audit,
+    enable_statement_audit,
+    statement_tables,
+)
 from events.topic import reads_topic
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
 
 
-async def enable(installation: Installation, source: str, table: str, *, force: bool) -> str:
-    """Make reads of a table events, by row; what to tell the user."""
+async def enable(
+    installation: Installation,
+    source: str,
+    table: str,
+    *,
+    rows: bool,
+    statements: bool,
+    force: bool,
+) -> str:
+    """Make reads of a table events, by row or by statement or both; what to tell the user."""
+    if not (rows or statements):
+        raise ConfigurationError(
+            "found neither --rows nor --statements, expected one or both: each row that is read, "
+            "or each statement that reads (docs/read-audit.md)"
+        )
     postgres, schema, name = _table(installation, source, table)
+    lines: list[str] = []
     connection = await connect(postgres)
     try:
-        audited = await enable_row_audit(connection, postgres, schema, name, force=force)
+        if rows:
+            audited = await enable_row_audit(connection, postgres, schema, name, force=force)
+            lines += _unseen_lines(audited)
+        if statements:
+            lines += await enable_statement_audit(connection, postgres, schema, name)
     finally:
         await connection.close()
     topic = reads_topic(source, schema, name)
-    lines = [f"reads of {schema}.{name} are events on {topic} from now on"]
-    return "\n".join([*lines, *_unseen_lines(audited)])
+    how = " and ".join([*(["by row"] if rows else []), *(["by statement"] if statements else [])])
+    return "\n".join([f"reads of {schema}.{name} are events {how} on {topic} from now on", *lines])
 
 
-async def disable(installation: Installation, source: str, table: str) -> str:
-    """Make them events no longer; what to tell the user."""
+async def disable(
+    installation: Installation, source: str, table: str, *, rows: bool, statements: bool
+) -> str:
+    """Make them events no longer, by row, by statement, or as they are; what to tell the user."""
     postgres, schema, name = _table(installation, source, table)
     connection = await connect(postgres)
     try:
-        await disable_row_audit(connection, postgres, schema, name)
+        if not (rows or statements):
+            statements = (schema, name) in await statement_tables(connection)
+            rows = not statements or any(
+                (one.schema, one.table) == (schema, name)
+                for one in await audited_tables(connection)
+            )
+        if rows:
+            await disable_row_audit(connection, postgres, schema, name)
+        if statements:
+            await disable_statement_audit(connection, postgres, schema, name)
     finally:
         await connection.close()
     return f"reads of {schema}.{name} are no events any more; nothing of the audit is left on it"
 
 
 async def audited(installation: Installation, source: str) -> str:
-    """The tables of a source whose reads are events by row."""
+    """The tables of a source whose reads are events, and how."""
     connection = await connect(_postgres(installation, source))
     try:
         tables = await audited_tables(connection)
+        by_statement = await statement_tables(connection)
     finally:
         await connection.close()
-    if not tables:
-        return f"no table of {source} is audited: rowcast audit enable {source} TABLE --rows"
+    if not tables and not by_statement:
+        return (
+            f"no table of {source} is audited: rowcast audit enable {source} TABLE --rows, "
+            "or --statements"
+        )
     lines = [f"{table.schema}.{table.table}  by row" for table in tables]
-    return "\n".join([*lines, *_unseen_lines(tables[0])])
+    lines += [f"{schema}.{name}  by statement" for schema, name in by_statement]
+    return "\n".join([*lines, *(_unseen_lines(tables[0]) if tables else [])])
 
 
 def _postgres(installation: Installation, source: str) -> PostgresSource:

@@ -18,6 +18,7 @@ from typing import TypeAlias
 from api.definition_table import DefinitionTable
 from api.service import ApiService
 from cdc.mongo import capture_mongo
+from cdc.pgaudit_reads import capture_reads
 from cdc.postgres import capture_postgres
 from cdc.topic_creation import ensure_topics
 from events.token import TokenVerifier
@@ -46,13 +47,34 @@ def capture_service(installation: Installation, source: str) -> Service:
     async def run(stop: asyncio.Event, ready: Ready) -> None:
         cluster = installation.cluster
         if installation.source(source).kind == "postgres":
-            postgres = installation.postgres_source(source)
-            await capture_postgres(postgres, cluster, stop=stop, on_ready=ready)
+            await _capture_postgres(installation, source, stop, ready)
         else:
             mongo = installation.mongo_source(source)
             await capture_mongo(mongo, cluster, stop=stop, on_ready=ready)
 
     return run
+
+
+async def _capture_postgres(
+    installation: Installation, source: str, stop: asyncio.Event, ready: Ready
+) -> None:
+    """The slot, and the server's log beside it; the first of them that ends, ends both."""
+    postgres, cluster = installation.postgres_source(source), installation.cluster
+    detail = installation.statement_detail(source)
+    loops = (
+        asyncio.create_task(capture_postgres(postgres, cluster, stop=stop, on_ready=ready)),
+        asyncio.create_task(capture_reads(postgres, cluster, detail, stop=stop)),
+    )
+    try:
+        ended, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
+        for loop in ended:
+            loop.result()
+        # Told to stop, both end by themselves; a log that another reads now is no reason to.
+        await loops[0]
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
 
 
 def router_service(installation: Installation) -> Service:

@@ -64,28 +64,38 @@ def verify(
 
 @click.group()
 def audit() -> None:
-    """Make reads of rows events (docs/read-audit.md)."""
+    """Make reads events, by row or by statement (docs/read-audit.md)."""
 
 
 @audit.command("enable")
 @folder_option
 @click.argument("source")
 @click.argument("table")
-@click.option("--rows", is_flag=True, required=True, help="Each row that is read is an event.")
-@click.option("--force", is_flag=True, help="Hold the table's owner to it too.")
-def audit_enable(folder: Path, source: str, table: str, rows: bool, force: bool) -> None:
-    """Install the row policy on a table."""
-    del rows
-    click.echo(run_async(read_audit.enable(open_installation(folder), source, table, force=force)))
+@click.option("--rows", is_flag=True, help="Each row that is read is an event: a row policy.")
+@click.option("--statements", is_flag=True, help="Each statement that reads is one: pgaudit.")
+@click.option("--force", is_flag=True, help="With --rows: hold the table's owner to it too.")
+def audit_enable(
+    folder: Path, source: str, table: str, rows: bool, statements: bool, force: bool
+) -> None:
+    """Make reads of a table events."""
+    enabled = read_audit.enable(
+        *(open_installation(folder), source, table), rows=rows, statements=statements, force=force
+    )
+    click.echo(run_async(enabled))
 
 
 @audit.command("disable")
 @folder_option
 @click.argument("source")
 @click.argument("table")
-def audit_disable(folder: Path, source: str, table: str) -> None:
-    """Take the row policy away; nothing of it is left."""
-    click.echo(run_async(read_audit.disable(open_installation(folder), source, table)))
+@click.option("--rows", is_flag=True, help="Only the audit by row.")
+@click.option("--statements", is_flag=True, help="Only the audit by statement.")
+def audit_disable(folder: Path, source: str, table: str, rows: bool, statements: bool) -> None:
+    """Make reads of a table events no longer; nothing of the audit is left."""
+    disabled = read_audit.disable(
+        *(open_installation(folder), source, table), rows=rows, statements=statements
+    )
+    click.echo(run_async(disabled))
 
 
 @audit.command("list")

@@ -1,0 +1,308 @@
+"""Reads by statement, by stock clients of a server with pgaudit: each an event, once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+import pytest
+from aiokafka import ConsumerRecord
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from cdc.statement_audit import disable_statement_audit, enable_statement_audit
+from cdc.statement_read import StatementDetail
+from events.cluster import Cluster
+from tests.cdc.audited_server import audited_server, psql, reading, until_read
+from tests.cdc.postgres_place import Envelope, Place, Role, own_place
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
+
+@pytest.fixture(scope="module")
+def audited_dsn(servers_folder: Path) -> Iterator[str]:
+    with audited_server(servers_folder / "postgres-pgaudit") as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def audited(
+    request: pytest.FixtureRequest,
+    audited_dsn: str,
+    cluster: Cluster,
+    read_topic: Callable[[str], Awaitable[list[ConsumerRecord]]],
+) -> AsyncGenerator[Place]:
+    """A place with a table of patients whose statements are audited."""
+    async with own_place(audited_dsn, cluster, read_topic) as made:
+        if getattr(request, "param", "jsonlog") == "csvlog":
+            await made.run("alter system set log_destination = csvlog", "select pg_reload_conf()")
+            await until_current(made, ".csv")
+        await made.run(
+            "create table patients (id int primary key, name text)",
+            "insert into patients select n, 'name ' || n from generate_series(1, 20) n",
+        )
+        await enable(made)
+        yield made
+        await disable(made)
+        if getattr(request, "param", "jsonlog") == "csvlog":
+            await made.run("alter system reset log_destination", "select pg_reload_conf()")
+            await until_current(made, ".json")
+
+
+@pytest.fixture
+async def nurse(audited: Place) -> AsyncGenerator[Role]:
+    made = Role(f"nurse_{uuid.uuid4().hex[:8]}", audited.connection)
+    await made.run("create role {} login password 'x'")
+    await made.run("grant select, insert, update, delete on patients to {}")
+    yield made
+    await made.run("drop owned by {}")
+    await made.run("drop role {}")
+
+
+async def enable(place: Place, table: str = "patients") -> list[str]:
+    return await enable_statement_audit(place.connection, place.source, "public", table)
+
+
+async def disable(place: Place, table: str = "patients") -> None:
+    await disable_statement_audit(place.connection, place.source, "public", table)
+
+
+def dsn_of(place: Place, role: Role) -> str:
+    return make_conninfo(place.source.dsn, user=role.name, password="x")
+
+
+BOTH = pytest.mark.parametrize("audited", ["jsonlog", "csvlog"], indirect=True)
+
+READS: tuple[LiteralString, ...] = (
+    "select name from patients where id = 7",
+    "select a.id from patients a join patients b using (id)",
+    "select name\n from patients -- Ada's\n where name = 'O''Hara, \"x\"' or name = $$a,b$$",
+    "copy patients to stdout",
+    "copy (select name from patients where name = 'secret') to stdout",
+    "do $$ begin perform * from patients; end $$",
+    "begin; select count(*) from patients; rollback",
+    "with p as (select * from patients where id = 3 for update) select * from p",
+)
+NORMALIZED = [
+    "select name from patients where id = ?",
+    "select a.id from patients a join patients b using (id)",
+    "select name from patients where name = ? or name = ?",
+    "copy patients to stdout",
+    "copy (select name from patients where name = ?) to stdout",
+    "SELECT * from patients",
+    "begin; select count(*) from patients; rollback",
+    "with p as (select * from patients where id = ? for update) select * from p",
+]
+
+
+@BOTH
+async def test_each_statement_that_reads_is_an_event_once_and_says_who_and_what(
+    audited: Place, nurse: Role
+) -> None:
+    before_ms = int(time.time() * 1_000) - 1_000
+    async with reading(audited):
+        await asyncio.to_thread(psql, dsn_of(audited, nurse), *READS, "select 1")
+        await asyncio.to_thread(
+            psql,
+            dsn_of(audited, nurse),
+            "insert into patients values (100, 'x')",
+            "update patients set name = 'y' where id = 100",
+            "delete from patients where id = 100 returning *",
+        )
+        found = await until_read(audited, len(READS))
+    assert [event["statement"]["text"] for event in found] == NORMALIZED
+    assert len({event["id"] for event in found}) == len(found)
+    for event in found:
+        assert event["type"] == f"db.{audited.source.name}.public.patients.read"
+        assert (event["op"], event["key"]) == ("read", None)
+        assert event["read"] == {"by": "pgaudit", "exact": "statement"}
+        who = event["who"]
+        assert (who["user"], who["application"], who["client"]) == (nurse.name, "psql", "127.0.0.1")
+        assert event["source"]["db"] == audited.source.name
+        assert before_ms < event["source"]["ts_ms"] <= event["ts_ms"] + 1_000
+    shown = json.dumps(found)
+    assert not [secret for secret in ("secret", "Hara", "Ada") if secret in shown]
+
+
+async def test_the_values_and_numbers_that_are_asked_for_are_told(
+    audited: Place, nurse: Role
+) -> None:
+    names = [sql.SQL("pgaudit.log_parameter"), sql.SQL("pgaudit.log_rows")]
+    for name in names:
+        await audited.connection.execute(sql.SQL("alter system set {} = on").format(name))
+    await audited.run("select pg_reload_conf()")
+    try:
+        detail = StatementDetail("full", parameters=True)
+        async with reading(audited, detail):
+            with psycopg.connect(dsn_of(audited, nurse), autocommit=True) as client:
+                await until_setting(client, "pgaudit.log_rows", "on")
+                client.execute(
+                    "select id from patients where id < %s and name <> %s", (4, 'a, "b"\nc')
+                )
+                client.execute("select 1 from patients where name = 'x'")
+            first, second = await until_read(audited, 2)
+        assert first["statement"] == {
+            "command": "SELECT",
+            "text": "select id from patients where id < $1 and name <> $2",
+            "parameters": ["4", 'a, "b"\nc'],
+        }
+        assert second["statement"]["text"] == "select 1 from patients where name = 'x'"
+        assert second["statement"]["parameters"] is None
+        assert (first["rows"], second["rows"]) == (3, 0)
+    finally:
+        for name in names:
+            await audited.connection.execute(sql.SQL("alter system reset {}").format(name))
+        await audited.run("select pg_reload_conf()")
+
+
+async def until_setting(client: psycopg.Connection, name: str, value: str) -> None:
+    async with asyncio.timeout(10):
+        while client.execute("select current_setting(%s)", (name,)).fetchone() != (value,):
+            await asyncio.sleep(0.02)
+
+
+async def test_no_read_is_lost_or_told_twice_over_rotation_and_restarts(
+    audited: Place, nurse: Role
+) -> None:
+    """Files follow one another while capture reads, and while it does not."""
+    with psycopg.connect(dsn_of(audited, nurse), autocommit=True) as client:
+        for number in range(1, 4):
+            async with reading(audited):
+                client.execute(f"select {number} as n{number} from patients".encode())
+                if number % 2:
+                    await until_read(audited, 3 * (number - 1) + 1)
+                await rotate(audited)
+                client.execute(f"select 1 as r{number} from patients a, patients b".encode())
+            if number % 3:
+                await rotate(audited)
+            client.execute(f"select 1 as d{number} from patients".encode())
+    async with reading(audited):
+        found = await until_read(audited, 9)
+    texts = [event["statement"]["text"].split()[3] for event in found]
+    assert texts == [f"{letter}{number}" for number in range(1, 4) for letter in "nrd"]
+    assert await gaps(audited) == []
+
+
+async def rotate(place: Place) -> None:
+    """Begin another file; their names are those of seconds."""
+    before = await current_file(place)
+    async with asyncio.timeout(10):
+        while await current_file(place) == before:
+            await place.run("select pg_rotate_logfile()")
+            await asyncio.sleep(0.1)
+
+
+async def until_current(place: Place, suffix: str) -> None:
+    async with asyncio.timeout(10):
+        while not (await current_file(place)).endswith(suffix):
+            await asyncio.sleep(0.05)
+
+
+async def current_file(place: Place) -> str:
+    """Of the one format that is written; the data directory is where its path begins."""
+    cursor = await place.connection.execute(
+        "select concat(current_setting('data_directory'), '/',"
+        " coalesce(pg_current_logfile('jsonlog'), pg_current_logfile('csvlog')))"
+    )
+    (name,) = await cursor.fetchone() or (None,)
+    return str(name)
+
+
+async def gaps(place: Place) -> list[Envelope]:
+    records = await place.read_topic(place.cluster.topics.events)
+    bodies = [json.loads(record.value or b"{}") for record in records]
+    return [body["data"] for body in bodies if body["type"] == "system.gap"]
+
+
+async def test_a_file_that_goes_before_it_was_read_is_a_gap_that_says_since_when(
+    audited: Place, nurse: Role
+) -> None:
+    with psycopg.connect(dsn_of(audited, nurse), autocommit=True) as client:
+        async with reading(audited):
+            client.execute("select 1 from patients")
+            await until_read(audited, 1)
+        lost = await current_file(audited)
+        client.execute("select 2 from patients")
+        await rotate(audited)
+        client.execute("select 3 from patients")
+        await rotate(audited)
+        client.execute("select 4 from patients")
+    Path(lost).unlink()
+    for _ in range(2):
+        async with reading(audited):
+            await until_read(audited, 3)
+    (gap,) = await gaps(audited)
+    assert gap["file"] == Path(lost).name
+    assert "removed" in gap["reason"]
+    assert gap["position"] > 0
+    assert 0 < time.time() * 1_000 - gap["since_ms"] < 60_000
+
+
+@BOTH
+async def test_a_record_torn_by_a_crash_is_a_gap_and_the_next_is_read(
+    audited: Place, nurse: Role
+) -> None:
+    name = await current_file(audited)
+    with psycopg.connect(dsn_of(audited, nurse), autocommit=True) as client:
+        async with reading(audited):
+            client.execute("select 1 from patients")
+            await until_read(audited, 1)
+            with Path(name).open("ab") as log:
+                whole = Path(name).read_bytes().splitlines(keepends=True)[-1]
+                log.write(whole[: len(whole) // 2])
+            client.execute("select 2 from patients")
+            await until_read(audited, 2)
+    (gap,) = await gaps(audited)
+    assert "not whole" in gap["reason"]
+
+
+async def test_own_reads_other_databases_and_tables_not_asked_for_are_no_events(
+    audited: Place, nurse: Role
+) -> None:
+    await audited.run("create table wards (id int primary key)")
+    await nurse.run("grant select on wards to {}")
+    own = make_conninfo(audited.source.dsn, application_name=f"rowcast-{audited.source.name}")
+    async with reading(audited):
+        with (
+            psycopg.connect(own, autocommit=True) as capture,
+            psycopg.connect(dsn_of(audited, nurse), autocommit=True) as client,
+        ):
+            capture.execute("select 1 from patients")
+            client.execute(
+                "select set_config('application_name', %s, false)",
+                (f"rowcast-{audited.source.name}",),
+            )
+            client.execute("select 1 from wards")
+            client.execute("select 1 from patients")
+            await enable(audited, "wards")
+            client.execute("select 2 from wards")
+            await until_read(audited, 1, "wards")
+            client.execute("select 3 from wards")
+            await disable(audited, "wards")
+            client.execute("select 4 from wards")
+            client.execute("select 2 from patients")
+        assert len(await until_read(audited, 2, "wards")) == 2
+        found = await until_read(audited, 2)
+    # Its name alone hides nobody.
+    assert {event["who"]["user"] for event in found} == {nurse.name}
+
+
+async def test_disable_leaves_nothing_behind(audited: Place) -> None:
+    await enable(audited)
+    await disable(audited)
+    cursor = await audited.connection.execute(
+        "select (select count(*) from pg_roles where rolname = 'rowcast_audit'),"
+        " (select count(*) from pg_class where relname = 'read_log'),"
+        " (select relacl::text like '%rowcast_audit%' from pg_class where relname = 'patients'),"
+        " (select count(*) from pg_file_settings where name = 'pgaudit.role'),"
+        " current_setting('pgaudit.role')"
+    )
+    found = await cursor.fetchone()
+    await enable(audited)
+    assert found in ((0, 0, None, 0, ""), (0, 0, False, 0, ""))
