@@ -57,6 +57,8 @@ class PostgresDatabase:
             max_size=settings.connections_max + 1,
             open=False,
             timeout=_WAIT_S,
+            # What the pool itself kept idle may have been ended too.
+            check=AsyncConnectionPool.check_connection,
             kwargs={
                 "autocommit": True,
                 "connect_timeout": _CONNECT_TIMEOUT_S,
@@ -156,10 +158,13 @@ class PostgresDatabase:
         """The first round trip of a transaction, and the session that it is open on.
 
         Until then nothing can have been committed, so what a broken connection took along is
-        asked again on another.
+        asked again on another, at last on a new one: a server that ends all of them may end each
+        only when it is next used.
         """
         for attempt in range(1, _ATTEMPTS + 1):
-            session = await stack.enter_async_context(self._session(look=attempt > 1))
+            session = await stack.enter_async_context(
+                self._session(look=attempt > 1, new=attempt == _ATTEMPTS)
+            )
             try:
                 return session, await session.run(statements)
             except LostConnectionError as error:
@@ -182,11 +187,16 @@ class PostgresDatabase:
         )
 
     @asynccontextmanager
-    async def _session(self, *, look: bool = False) -> AsyncGenerator[PostgresSession]:
+    async def _session(
+        self, *, look: bool = False, new: bool = False
+    ) -> AsyncGenerator[PostgresSession]:
         """A connection, given back outside of any transaction or not at all.
 
-        With `look` it is one that the server has not ended, as far as can be seen.
+        With `look` it is one that the server has not ended, as far as can be seen; with `new` none
+        that lay idle, of which all are given up.
         """
+        while new and self._idle:
+            await self._give_back(*self._idle.pop())
         connection, session = await self._take()
         while look and session.look():
             await self._give_back(connection, session)

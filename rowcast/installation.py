@@ -22,8 +22,8 @@ import msgspec
 from psycopg.conninfo import conninfo_to_dict
 
 from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
-from cdc.mongo import MongoSource
-from cdc.postgres import PostgresSource
+from cdc.mongo_source import MongoSource
+from cdc.postgres_source import PostgresSource
 from cdc.statement_read import StatementDetail
 from events.cluster import Cluster
 from events.errors import EventsError
