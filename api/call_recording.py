@@ -14,10 +14,12 @@ from starlette.types import Scope
 from api.answer import Answer
 from api.api_event import ApiCall, Outcome
 from api.call_journal import CallJournal
-from api.errors import ApiError, EventsUnavailableError
+from api.errors import ApiError, EventsUnavailableError, RefusedError
 from api.read_event import TopicEvent, read_events
 from events.chain import CHAIN_HEADER, Chain
 from events.errors import EventFormatError
+from events.event import OutgoingEvent
+from events.json_codec import JsonObject
 from events.signed_chain import verify_chain
 from events.traceparent import continue_trace
 
@@ -63,6 +65,13 @@ def call_failure(error: Exception, call: ApiCall) -> ApiError:
     )
 
 
+def failure_outcome(failure: ApiError) -> Outcome:
+    """What the event of a call that is answered with an error says."""
+    if isinstance(failure, RefusedError) or failure.status in (401, 403, 503):
+        return "refused"
+    return "failed"
+
+
 class CallRecording:
     """Sees to the event of a call; `begun_s` is time.perf_counter's at its start."""
 
@@ -84,6 +93,11 @@ class CallRecording:
         await self.tell_first()
         self._recorded = True
         await self._journal.record(event, refused)
+
+    def event(self, status: int, outcome: Outcome, error: ApiError | None = None) -> OutgoingEvent:
+        """The call's event, which the caller brings to Kafka in a transaction of its own."""
+        self._recorded = True
+        return self._call.event(outcome, status, self._elapsed_ms(), error=_described(error))
 
     def answered(self, status: int) -> None:
         """After a call that went well was answered: the event of a read goes its way."""
@@ -112,7 +126,7 @@ class CallRecording:
             outcome,
             error.status,
             self._elapsed_ms(),
-            error={"code": error.code, "message": error.message[:2_000]},
+            error=_described(error),
             # On Kafka it says already that the call went well.
             correction=self._recorded,
         )
@@ -128,3 +142,7 @@ class CallRecording:
 
     def _elapsed_ms(self) -> float:
         return (time.perf_counter() - self._begun_s) * 1_000
+
+
+def _described(error: ApiError | None) -> JsonObject | None:
+    return None if error is None else {"code": error.code, "message": error.message[:2_000]}

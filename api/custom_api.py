@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, get_args
+from typing import Any, Final, Protocol, get_args
 
 import msgspec
 
@@ -21,7 +21,6 @@ METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 READING: Final = frozenset(("GET", "HEAD", "DELETE"))
 """Methods whose input is the address, not a body."""
 MODULES_MAX: Final = 20
-_LIMITS: Final = {"timeout_s": (0.001, 300), "cpu_s": (0.01, 300), "memory_mb": (32, 4_096)}
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
@@ -79,22 +78,58 @@ def check_custom_api(api: CustomApi) -> CustomApi:
         )
     _check_words("method", api.methods, METHODS)
     _check_words("role", api.roles, _ROLES)
-    if len(set(api.modules)) < len(api.modules) or len(api.modules) > MODULES_MAX:
-        raise ApiDefinitionError(
-            f"found modules = {list(api.modules)}, expected {MODULES_MAX} at most, each once"
-        )
-    for name, (low, high) in _LIMITS.items():
-        value: float = getattr(api, name)
-        if not low <= value <= high:
-            raise ApiDefinitionError(f"found {name} = {value}, expected {low:g} to {high:g}")
-    if not 0 <= api.recursion <= 1_000:
-        raise ApiDefinitionError(f"found recursion = {api.recursion}, expected 0 to 1000")
+    check_run_limits(api)
     if api.schema is not None:
         try:
             JsonSchema(f"the custom API {api.name}", api.schema)
         except InvalidSchemaError as error:
             raise ApiDefinitionError(str(error)) from error
     return api
+
+
+class RunLimits(Protocol):
+    """What code that is run for a call may use."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that it imports."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """How long a run may take."""
+        ...
+
+    @property
+    def cpu_s(self) -> float:
+        """How much CPU time it may use."""
+        ...
+
+    @property
+    def memory_mb(self) -> int:
+        """How large its memory may be."""
+        ...
+
+    @property
+    def recursion(self) -> int:
+        """How often it may stand in its own chain."""
+        ...
+
+
+def check_run_limits(code: RunLimits) -> None:
+    """Raise ApiDefinitionError for a limit that means nothing."""
+    if len(set(code.modules)) < len(code.modules) or len(code.modules) > MODULES_MAX:
+        raise ApiDefinitionError(
+            f"found modules = {list(code.modules)}, expected {MODULES_MAX} at most, each once"
+        )
+    for name, value, low, high in (
+        ("timeout_s", code.timeout_s, 0.001, 300),
+        ("cpu_s", code.cpu_s, 0.01, 300),
+        ("memory_mb", code.memory_mb, 32, 4_096),
+        ("recursion", code.recursion, 0, 1_000),
+    ):
+        if not low <= value <= high:
+            raise ApiDefinitionError(f"found {name} = {value}, expected {low:g} to {high:g}")
 
 
 def _check_words(key: str, found: Sequence[str], known: Sequence[str]) -> None:

@@ -10,14 +10,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from api.answer import Answer, error_answer
 from api.api_event import ApiCall, Outcome, Verb, data_type
+from api.call_hooks import CallHooks, HookedCall
 from api.call_journal import CallJournal
-from api.call_recording import CallRecording, begin_call, call_failure, calling_chain
+from api.call_recording import (
+    CallRecording,
+    begin_call,
+    call_failure,
+    calling_chain,
+    failure_outcome,
+)
 from api.caller import CallerReader
 from api.data_request import DataRequest
 from api.data_source import DataSource
@@ -68,7 +76,9 @@ class DataApi:
         callers: CallerReader,
         journal: CallJournal,
         settings: ApiSettings,
+        hooks: CallHooks | None = None,
     ) -> None:
+        self._hooks = hooks
         self._sources = {source.name: source for source in sources}
         self._callers = callers
         self._journal = journal
@@ -97,7 +107,7 @@ class DataApi:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets JSON
             failure = call_failure(error, call)
             answer = error_answer(failure)
-            outcome = "refused" if failure.status in (401, 403, 503) else "failed"
+            outcome = failure_outcome(failure)
             await recording.failed(failure, outcome, wait=method in _WRITING)
         await send_answer(send, answer, headers, call.id, with_body=method != "HEAD")
         if outcome == "ok":
@@ -156,7 +166,20 @@ class DataApi:
         call.telling = source.telling
         verb: Verb = "called" if is_function and method == "POST" else _VERBS[method]
         call.type = data_type(source.name, name, verb)
+        if self._hooks is not None:
+            request = await self._hooked(self._hooks, request, call)
         return await source.answer(request, call, recording.commit)
+
+    async def _hooked(self, hooks: CallHooks, request: DataRequest, call: ApiCall) -> DataRequest:
+        """The request as hooks want it; raises ApiError where they refuse it."""
+        await hooks.when_known()
+        if not hooks.is_needed(call.type):
+            return request
+        self._journal.check_write()
+        asked = HookedCall(request.parameters, request.body, request.headers)
+        hooked = await hooks.before(call, asked)
+        call.parameters = dict(hooked.query)
+        return replace(request, parameters=hooked.query, body=hooked.body, headers=hooked.headers)
 
     async def _description(self, call: ApiCall, url: str) -> Answer:
         if call.method not in _READING or call.caller is None:

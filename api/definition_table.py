@@ -75,10 +75,3 @@ class DefinitionTable:
                 hint="Nothing was changed; repeat the call when Kafka is back",
                 headers=(("retry-after", "2"),),
             ) from error
-
-
-def empty_table() -> DefinitionTable:
-    """A table that was read and holds nothing."""
-    table = DefinitionTable()
-    table.replace((), {})
-    return table

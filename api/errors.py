@@ -75,6 +75,24 @@ class EventsUnavailableError(ApiError):
         )
 
 
+class EffectsUnknownError(ApiError):
+    """Kafka failed while what a call leaves was committed."""
+
+    def __init__(self, details: str) -> None:
+        super().__init__(
+            503,
+            "RC002",
+            "Kafka failed while what the call leaves was committed",
+            details=details,
+            hint="Whether its events are there is not known; rowcast-call names the call",
+            headers=(("retry-after", "2"),),
+        )
+
+
+class RefusedError(ApiError):
+    """A hook refused the call."""
+
+
 class SourceUnavailableError(ApiError):
     """The database of a source is not reached."""
 

@@ -12,7 +12,13 @@ from starlette.types import Receive, Scope, Send
 from api.answer import JSON, Answer, error_answer
 from api.api_event import ApiCall, Outcome
 from api.call_journal import CallJournal
-from api.call_recording import CallRecording, begin_call, call_failure, calling_chain
+from api.call_recording import (
+    CallRecording,
+    begin_call,
+    call_failure,
+    calling_chain,
+    failure_outcome,
+)
 from api.caller import CallerReader
 from api.errors import ApiError
 from api.exchange import (
@@ -74,7 +80,7 @@ class EventApi:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets JSON
             failure = call_failure(error, call)
             answer = error_answer(failure)
-            outcome: Outcome = "refused" if failure.status in (401, 403, 503) else "failed"
+            outcome: Outcome = failure_outcome(failure)
             await recording.failed(failure, outcome, wait=True)
         await send_answer(send, answer, headers, call.id, with_body=True)
 

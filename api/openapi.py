@@ -37,7 +37,7 @@ _PARAMETERS: Final[tuple[tuple[str, str], ...]] = (
     ("on_conflict", "Columns by which an upsert finds a row"),
     ("columns", "Columns that are taken from the body"),
 )
-_ERROR: Final[JsonObject] = {
+ERROR_SCHEMA: Final[JsonObject] = {
     "type": "object",
     "required": ["code", "message", "details", "hint"],
     "properties": {
@@ -52,7 +52,7 @@ _ERROR: Final[JsonObject] = {
 def describe_api(catalogues: Sequence[Catalogue | Collections], role: Role, url: str) -> JsonObject:
     """What a role may use of `public` schemas and of collections, the first source's first."""
     paths: JsonObject = {}
-    schemas: JsonObject = {"error": _ERROR}
+    schemas: JsonObject = {"error": ERROR_SCHEMA}
     for catalogue in catalogues:
         if isinstance(catalogue, Collections):
             for name in catalogue.names:

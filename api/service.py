@@ -6,9 +6,9 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from api.call_journal import CallJournal, TopicMaking
 from api.caller import CallerReader
+from api.code_serving import CodeServing, CodeSettings
 from api.data_api import PREFIX, DataApi
 from api.data_source import DataSource
-from api.definition_table import DefinitionTable, empty_table
 from api.event_api import PATH, EventApi
 from api.mongo_data import MongoData
 from api.postgres_data import PostgresData
@@ -21,8 +21,8 @@ from events.token import TokenVerifier
 class ApiService:
     """Started before its routes are served, closed after; `journal` is one of its own if none.
 
-    `make_topics` makes a table's topic of reads before the first one is told of; `definitions` are
-    those of custom APIs and the like, none where nobody follows them.
+    `make_topics` makes a table's topic of reads before the first one is told of; without `code`
+    there are no custom APIs and no hooks.
     """
 
     def __init__(
@@ -32,9 +32,8 @@ class ApiService:
         settings: ApiSettings,
         journal: CallJournal | None = None,
         make_topics: TopicMaking | None = None,
-        definitions: DefinitionTable | None = None,
+        code: CodeSettings | None = None,
     ) -> None:
-        self._definitions = definitions or empty_table()
         self._journal = journal or CallJournal(cluster, cluster.topics.api, make_topics=make_topics)
         self._sources: list[DataSource] = [
             PostgresData(PostgresDatabase(name, source, settings), source, settings.rows_max)
@@ -44,18 +43,24 @@ class ApiService:
         ]
         callers = CallerReader(verifier)
         self._emitted = CallJournal(cluster, cluster.topics.events)
-        self._data = DataApi(self._sources, callers, self._journal, settings)
+        self._code = code and CodeServing(cluster, settings, code, callers, self._journal)
+        hooks = self._code.hooks if self._code else None
+        self._data = DataApi(self._sources, callers, self._journal, settings, hooks)
         self._events = EventApi(callers, self._journal, self._emitted, settings)
 
     async def start(self) -> None:
         """Begin to connect; what is away is waited for behind the scenes."""
         await self._journal.start()
         await self._emitted.start()
+        if self._code is not None:
+            await self._code.start()
         for source in self._sources:
             await source.open()
 
     async def close(self) -> None:
         """Send the events that wait, then end all connections."""
+        if self._code is not None:
+            await self._code.close()
         await self._emitted.close()
         await self._journal.close()
         for source in self._sources:
@@ -63,4 +68,8 @@ class ApiService:
 
     def routes(self) -> list[BaseRoute]:
         """What is served."""
-        return [Mount(PREFIX.rstrip("/"), app=self._data), Route(PATH, self._events)]
+        return [
+            Mount(PREFIX.rstrip("/"), app=self._data),
+            Route(PATH, self._events),
+            *(self._code.routes() if self._code else ()),
+        ]

@@ -18,13 +18,13 @@ from events.cluster import Cluster
 from events.errors import EventsError
 from events.event_id import run_id
 from events.mail import MailSender
+from events.outgoing_record import OutgoingRecord
 from events.run import Emission, RunOutcome, RunRequest, Sandbox, StateWrite
 from events.traceparent import continue_trace
 from router.backoff import backoff_s
 from router.definition import Email, Emit, ListenerCode, Webhook
 from router.delivery import (
     Delivery,
-    OutgoingRecord,
     cycle_records,
     dead_records,
     outcome_records,

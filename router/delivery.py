@@ -17,6 +17,7 @@ from events.event import Event, OutgoingEvent, make_event
 from events.event_id import emitted_id, run_id
 from events.json_codec import JsonObject, JsonValue, encode
 from events.names import encode_segment
+from events.outgoing_record import OutgoingRecord
 from events.run import Emission, RunOutcome, StateWrite
 from events.topic import Topics
 from router.definition import Definition
@@ -52,21 +53,6 @@ class Delivery:
         return self.event.own_chain.visits(self.definition.name) > self.definition.recursion
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingRecord:
-    """A record to write, in the partition that Java clients choose for its key."""
-
-    topic: str
-    key: bytes
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
-
-    @property
-    def size_bytes(self) -> int:
-        """Of key, value and headers."""
-        return len(self.key) + len(self.value or b"") + sum(len(one) for _, one in self.headers)
-
-
 def outcome_records(
     delivery: Delivery,
     outcome: RunOutcome,
@@ -94,7 +80,10 @@ def outcome_records(
     record = _run_record(delivery, outcome, outcome.status, attempt, started_ms, listed, topics)
     pushed = topics.push
     return [
-        *(_outgoing(e, pushed if e.type.startswith("push.") else topics.events) for e in emitted),
+        *(
+            OutgoingRecord.of(e, pushed if e.type.startswith("push.") else topics.events)
+            for e in emitted
+        ),
         *(
             OutgoingRecord(topics.kv, state_key(delivery, write).encode(), write.value)
             for write in written
@@ -164,7 +153,7 @@ def dead_records(
         now_ms,
     )
     dead = OutgoingRecord(topics.dead, encode({"listener": name}), value)
-    return [dead, _outgoing(said, topics.events)]
+    return [dead, OutgoingRecord.of(said, topics.events)]
 
 
 def cycle_records(delivery: Delivery, now_ms: int, topics: Topics) -> list[OutgoingRecord]:
@@ -180,7 +169,7 @@ def cycle_records(delivery: Delivery, now_ms: int, topics: Topics) -> list[Outgo
             "event": _named(delivery.event),
         }
         stopped = _system_event(delivery, _CYCLE_STOPPED, data, now_ms)
-        records.append(_outgoing(stopped, topics.events))
+        records.append(OutgoingRecord.of(stopped, topics.events))
     return records
 
 
@@ -317,7 +306,3 @@ def _system_event(
 
 def _named(event: Event) -> JsonObject:
     return {"id": event.id, "type": event.type}
-
-
-def _outgoing(event: OutgoingEvent, topic: str) -> OutgoingRecord:
-    return OutgoingRecord(topic, event.key, event.value, event.headers)

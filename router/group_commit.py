@@ -18,8 +18,9 @@ from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.producer import sender as aiokafka_sender
 
 from events.cluster import Cluster
+from events.outgoing_record import OutgoingRecord
 from events.run import StateWrite
-from router.delivery import Delivery, OutgoingRecord
+from router.delivery import Delivery
 from router.errors import RoutingStoppedError
 from router.ledger import PartitionLedger
 from router.state_table import StateTable

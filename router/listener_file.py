@@ -30,6 +30,7 @@ def parse_listener_file(place: str, text: str) -> Definition:
     """
     table = read_header_table(place, text)
     _refuse_code_key(place, table)
+    _read_after(place, table)
     table.setdefault("name", PurePath(place).stem)
     table["action"] = {"do": "code", "code": text}
     return check_code(place, text, convert_definition(table, place))
@@ -60,6 +61,21 @@ def check_code(place: str, text: str, definition: Coded, first: str = "event") -
         raise DefinitionError(f"{place}: {error}") from error
     _check_main(place, module, first)
     return definition
+
+
+def _read_after(place: str, table: dict[str, object]) -> None:
+    """`after` is `on` for the events of calls (docs/custom-apis.md)."""
+    if "after" not in table:
+        return
+    after = table.pop("after")
+    if "on" in table:
+        raise DefinitionError(f"{place}: found `on` and `after`, expected one of them")
+    if not isinstance(after, str) or not after.startswith("api."):
+        raise DefinitionError(
+            f"{place}: found after = {after!r}, expected the type of calls, such as "
+            "api.data.shop.orders.created; `on` is for all events"
+        )
+    table["on"] = after
 
 
 def _refuse_code_key(place: str, table: dict[str, object]) -> None:

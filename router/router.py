@@ -21,10 +21,11 @@ from events.cluster import Cluster
 from events.errors import EventFormatError
 from events.event import decode_event
 from events.mail import MailSender, NoMail
+from events.outgoing_record import OutgoingRecord
 from events.run import Sandbox, StateWrite
 from router.carrier import Carrier
 from router.definition_feed import DefinitionFeed
-from router.delivery import Delivery, OutgoingRecord
+from router.delivery import Delivery
 from router.event_source import EventSource
 from router.group_commit import GroupCommit, Settlement
 from router.lanes import Lanes

@@ -5,16 +5,15 @@ Pure: whoever calls reads the file.
 
 from __future__ import annotations
 
-import difflib
 from typing import Final
 
 import msgspec
 
 from api.custom_api import CustomApi, check_custom_api
-from api.errors import ApiDefinitionError
 from events.json_codec import decode
 from router.errors import DefinitionError
 from router.listener_file import check_code, read_header_table
+from rowcast.header_keys import check_keys
 
 _LISTED: Final = {"method": "methods", "role": "roles"}
 _KEYS: Final = (
@@ -33,10 +32,13 @@ _KEYS: Final = (
 def parse_custom_api_file(place: str, text: str) -> CustomApi:
     """The custom API that a file writes; `place` is its path, for errors.
 
-    Raises CodeSyntaxError for code that does not parse here, DefinitionError for all else.
+    Raises CodeSyntaxError for code that does not parse here, DefinitionError and
+    ApiDefinitionError for all else.
     """
     table = read_header_table(place, text)
-    _check_keys(place, table)
+    check_keys(place, (key for key in table if key != "input"), _KEYS)
+    if "input" in table and "schema" in table:
+        raise DefinitionError(f"{place}: found `schema` and `input`, expected one of them")
     name = table.pop("api")
     if not isinstance(name, str):
         raise DefinitionError(f"{place}: found api = {name!r}, expected a name")
@@ -49,22 +51,10 @@ def parse_custom_api_file(place: str, text: str) -> CustomApi:
     if isinstance(schema := table.get("schema"), str):
         table["schema"] = _json(place, schema)
     try:
-        api = check_custom_api(msgspec.convert({**table, "name": name, "code": text}, CustomApi))
-    except (msgspec.ValidationError, ApiDefinitionError) as error:
+        api = msgspec.convert({**table, "name": name, "code": text}, CustomApi)
+    except msgspec.ValidationError as error:
         raise DefinitionError(f"{place}: {error}") from error
-    return check_code(place, text, api, "request")
-
-
-def _check_keys(place: str, table: dict[str, object]) -> None:
-    for key in table:
-        if key not in (*_KEYS, "input"):
-            near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DefinitionError(
-                f"{place}: found the unknown key {key!r}, expected {', '.join(_KEYS)}{hint}"
-            )
-    if "input" in table and "schema" in table:
-        raise DefinitionError(f"{place}: found `schema` and `input`, expected one of them")
+    return check_code(place, text, check_custom_api(api), "request")
 
 
 def _json(place: str, text: str) -> object:

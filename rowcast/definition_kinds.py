@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
 
+from api.call_hook import decode_call_hook
 from api.custom_api import decode_custom_api
 from api.errors import ApiDefinitionError
 from events.kept_definition import KeptDefinition, definition_record_key, kind_of_key
@@ -22,6 +23,7 @@ from router.listener_file import parse_listener_file
 from router.module import decode_module, parse_module_file
 from router.toml_header import find_header, has_header
 from router.trigger_file import parse_trigger_file
+from rowcast.call_hook_file import parse_call_hook_file
 from rowcast.custom_api_file import parse_custom_api_file
 
 
@@ -56,6 +58,9 @@ KINDS: Final = (
     DefinitionKind("module", "module", ".py", "module", parse_module_file, decode_module, True),
     DefinitionKind(
         "api", "custom API", ".py", "api", parse_custom_api_file, decode_custom_api, True
+    ),
+    DefinitionKind(
+        "hook", "hook", ".py", "before", parse_call_hook_file, decode_call_hook, served=True
     ),
     DefinitionKind("listener", "listener", "", "", _parse_listener, decode_definition),
 )

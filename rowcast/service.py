@@ -11,10 +11,13 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
+from api.code_serving import CodeSettings
 from api.definition_table import DefinitionTable
 from api.service import ApiService
 from cdc.mongo import capture_mongo
@@ -28,6 +31,7 @@ from listener_runtime.settings import PoolSettings
 from listener_runtime.smtp_sender import SmtpSender
 from push.service import PushService
 from router.router import Router
+from rowcast.code_runner import CodeRunner
 from rowcast.http_app import make_app
 from rowcast.http_server import HttpServer
 from rowcast.installation import Installation
@@ -103,18 +107,20 @@ def http_service(installation: Installation) -> Service:
         settings = installation.api_settings()
         table = DefinitionTable()
         definitions = ServedDefinitions(cluster, table)
+        runner = CodeRunner(cluster, table, partial(code_pool, installation))
         api = ApiService(
             cluster,
             verifiers[1],
             settings,
             make_topics=partial(ensure_topics, cluster),
-            definitions=table,
+            code=CodeSettings(table, runner, f"{socket.gethostname()}-{installation.http_port}"),
         )
         host = installation.configuration.http.host
         app = make_app(installation, [*push.routes(), *api.routes()])
         server = HttpServer(app, host, installation.http_port, ready)
         await keys.start()
         await definitions.start()
+        await runner.start()
         await push.start()
         await api.start()
         try:
@@ -122,6 +128,7 @@ def http_service(installation: Installation) -> Service:
         finally:
             await push.close()
             await api.close()
+            await runner.close()
             await definitions.close()
             await keys.close()
 
@@ -139,6 +146,12 @@ def pool_settings(installation: Installation, processes: int | None = None) -> P
         memory_budget_mb=listeners.memory_budget_mb,
         images=installation.images,
     )
+
+
+def code_pool(installation: Installation) -> SandboxPool:
+    """The sandbox of custom APIs and hooks, which begins with one process."""
+    settings = replace(pool_settings(installation), processes=1)
+    return SandboxPool(settings, installation.host_settings())
 
 
 def run_service(service: Service) -> None:

@@ -8,10 +8,11 @@ from events.cluster import Cluster
 from events.event import decode_event
 from events.json_codec import JsonObject, decode_object
 from events.mail import NoMail
+from events.outgoing_record import OutgoingRecord
 from events.run import Emission, LogLine, PushMessage, RunOutcome, RunRequest, StateWrite
 from router.carrier import Carrier
 from router.definition import Definition, Emit, ListenerCode, Retry
-from router.delivery import Delivery, OutgoingRecord
+from router.delivery import Delivery
 from router.state_table import StateTable
 
 pytestmark = pytest.mark.anyio
