@@ -18,7 +18,7 @@ from api.call_hook import CallHook
 from api.code_calls import CodeCalls
 from api.code_run import CodeRun
 from api.definition_table import DefinitionTable
-from api.errors import ApiError, RefusedError
+from api.errors import RefusedError
 from api.function_input import CodeBody, query_object, query_pairs, visible_headers
 from api.hook_answer import HookAnswer, MeaninglessError, Refusal, hook_answer
 from events.event_type import EventPattern
@@ -38,6 +38,14 @@ class HookedCall:
     query: tuple[tuple[str, str], ...]
     body: bytes
     headers: Mapping[str, str]
+
+
+class _HookFailedError(Exception):
+    """A hook's run did not end well; `status` is what the call is answered with."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class CallHooks:
@@ -61,8 +69,8 @@ class CallHooks:
     async def before(self, call: ApiCall, asked: HookedCall) -> HookedCall:
         """Ask the hooks of a call, whose type is known by now, in their order.
 
-        Returns what is to be carried out. Raises RefusedError where one refuses, ApiError where
-        one cannot be asked.
+        Returns what is to be carried out. Raises RefusedError where one refuses or fails, ApiError
+        where one cannot be asked.
         """
         for hook in self._matching(call.type):
             asked = await self._ask(hook, call, asked)
@@ -77,19 +85,18 @@ class CallHooks:
             return _changed(asked, await self._run(hook, call, asked))
         except RefusedError:
             raise
-        except (ApiError, MeaninglessError) as error:
-            cycle = isinstance(error, ApiError) and error.status == 508
-            if hook.on_error == "allow" and not cycle:
+        except (_HookFailedError, MeaninglessError) as error:
+            if hook.on_error == "allow":
                 _log.warning("the hook %s failed and lets call %s go on", hook.name, call.id)
                 return asked
-            if isinstance(error, ApiError):
-                raise
-            raise _failed(hook, call, 500) from error
+            status = error.status if isinstance(error, _HookFailedError) else 500
+            raise _failed(hook, call, status) from error
 
     async def _run(self, hook: CallHook, call: ApiCall, asked: HookedCall) -> HookAnswer:
         """What the hook says; its run is on Kafka by then.
 
-        Raises RefusedError where it refuses, ApiError where it was not run well.
+        Raises RefusedError where it refuses, MeaninglessError and _HookFailedError where it
+        failed, ApiError where it could not be run at all.
         """
         run = CodeRun(
             code=hook,
@@ -106,13 +113,14 @@ class CallHooks:
         if outcome.status == "ok":
             try:
                 answer = hook_answer(outcome.result)
+                outcome = replace(outcome, result=answer.described())
             except MeaninglessError as error:
                 message = f"what the hook returned means nothing: {error}"
                 outcome = RunOutcome("failed", outcome.duration_ms, message, logs=outcome.logs)
         outcome, records = self._calls.left(run, outcome, started_ms)
         await self._calls.commit(run, outcome, records)
         if outcome.status != "ok":
-            raise _failed(hook, call, 504 if outcome.status == "timeout" else 500)
+            raise _HookFailedError(504 if outcome.status == "timeout" else 500)
         if isinstance(answer, Refusal):
             raise RefusedError(
                 answer.status,
@@ -165,9 +173,9 @@ def _changed(asked: HookedCall, answer: HookAnswer) -> HookedCall:
     return asked
 
 
-def _failed(hook: CallHook, call: ApiCall, status: int) -> ApiError:
+def _failed(hook: CallHook, call: ApiCall, status: int) -> RefusedError:
     """What the client is told of a hook that failed: nothing of its inside."""
-    return ApiError(
+    return RefusedError(
         status,
         f"RC{status}",
         f"The hook {hook.name} failed, so the call was refused",

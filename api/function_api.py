@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
@@ -270,7 +270,9 @@ def _read_outcome(run: CodeRun, outcome: RunOutcome) -> tuple[Answer, RunOutcome
     if outcome.status != "ok":
         return nothing, outcome
     try:
-        return function_answer(outcome.result), outcome
+        answer = function_answer(outcome.result)
+        # What was answered is between the code and the caller: the run's record has the status.
+        return answer, replace(outcome, result={"status": answer.status})
     except (IllegalAnswerError, TypeError) as error:
         message = f"what {run.code.name} returned is no answer: {error}"
         failed = RunOutcome("failed", outcome.duration_ms, message, logs=outcome.logs)

@@ -28,6 +28,11 @@ class HookAnswer:
     body: JsonValue = None
     has_body: bool = False
 
+    def described(self) -> JsonObject:
+        """For the run's record: what was changed, not to what."""
+        changed = ["query"] if self.query is not None else []
+        return {"changed": [*changed, *(["body"] if self.has_body else [])]}
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -38,6 +43,10 @@ class Refusal:
     code: str = "RC403"
     details: str | None = None
     hint: str | None = None
+
+    def described(self) -> JsonObject:
+        """For the run's record."""
+        return {"refused": self.status, "message": self.message}
 
 
 def hook_answer(result: JsonValue) -> HookAnswer | Refusal:
