@@ -27,6 +27,8 @@ from listener_runtime.errors import HostCallError
 from listener_runtime.host_calls import HostCalls
 from listener_runtime.settings import HostSettings, SmtpSettings
 from listener_runtime.smtp_sender import SmtpSender
+from tests.listener_runtime.conftest import opened, pool_settings
+from tests.listener_runtime.sandbox_runs import request
 from tests.mail_server import MailServer, mail_server
 from tests.port_base import free_ports
 
@@ -141,6 +143,32 @@ async def test_a_listener_sends_mails_once_each_however_often_it_is_tried() -> N
             await calls.call("mail.send", {**ARGS, "to": ["a@example.com\nBcc: b@example.com"]})
         with pytest.raises(HostCallError, match="unknown field `headers`"):
             await calls.call("mail.send", {**ARGS, "headers": {"Bcc": "b@example.com"}})
+
+
+async def test_g_mail_sends_and_its_run_is_told_whom_the_server_refused() -> None:
+    code = """
+        async def main(event, g):
+            try:
+                await g.mail.send("nobody", "Welcome", "Hello")
+            except Exception as error:
+                g.log(str(error))
+            return await g.mail.send(
+                ["Ada <ada@example.com>", "gone@example.com"],
+                "Welcome", "Hello", html="<p>Hello</p>", reply_to="help@example.com",
+            )
+    """
+    async with mail_server() as server:
+        server.unknown.add("gone@example.com")
+        async with opened(pool_settings(1, 1), HostSettings(smtp=settings(server.port))) as pool:
+            outcome = await pool.run(request(code))
+        ((recipients, message),) = server.taken
+    assert outcome.status == "ok", outcome.error
+    assert recipients == ["ada@example.com"]
+    assert message["Message-ID"] == outcome.result
+    assert message["Reply-To"] == "help@example.com"
+    logged, refused = outcome.logs
+    assert "expected one address" in logged.message
+    assert refused.fields == {"address": "gone@example.com", "why": "550 no such user"}
 
 
 async def test_a_rehearsal_checks_a_mail_and_sends_none() -> None:
