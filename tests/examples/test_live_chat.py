@@ -7,6 +7,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.examples.conftest import Scenarios
+from tests.integration.live_installation import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -55,8 +56,12 @@ async def test_two_browsers_see_each_others_messages_and_live_totals(scenarios: 
             " from generate_series(1, %s) n",
             BURST,
         )
-        await expect(ada.locator("#messages li").last).to_have_text(f"sql {BURST}")
+        wait_until(
+            lambda: scenarios.rows("select 1 from chat_totals where author = 'sql'") or None,
+            "the first of many to be counted",
+        )
         scenarios.kill_router()
+        await expect(ada.locator("#messages li").last).to_have_text(f"sql {BURST}")
         await write(ada, "and on")
         for page in (ada, grace):
             await expect(page.locator("#messages li")).to_have_count(BURST + 3)
