@@ -57,15 +57,23 @@ class MongoChange:
         return cls(request.method, documents, wanted)
 
     async def run(
-        self, collection: AsyncCollection[Document], session: AsyncClientSession, timeout_ms: int
+        self,
+        collection: AsyncCollection[Document],
+        session: AsyncClientSession,
+        timeout_ms: int,
+        mark: str | None,
     ) -> list[Document]:
-        """Carry it out; the documents as they are afterwards, or were before they were deleted."""
+        """Carry it out, with `mark` as the comment of what reads.
+
+        The documents as they are afterwards, or were before they were deleted.
+        """
         match self.method:
             case "POST" if self.resolution is not None:
                 return [
                     found
                     for document in self.documents
-                    if (found := await self._upsert(collection, session, document)) is not None
+                    if (found := await self._upsert(collection, session, document, mark))
+                    is not None
                 ]
             case "POST":
                 if self.documents:
@@ -78,12 +86,13 @@ class MongoChange:
                     upsert=True,
                     return_document=ReturnDocument.AFTER,
                     session=session,
+                    comment=mark,
                 )
                 return [found] if found else []
             case _:
                 pass
         before = await collection.find(
-            self.wanted, session=session, max_time_ms=timeout_ms
+            self.wanted, session=session, max_time_ms=timeout_ms, comment=mark
         ).to_list()
         ids: Document = {"_id": {"$in": [one["_id"] for one in before]}}
         if self.method == "DELETE":
@@ -92,13 +101,15 @@ class MongoChange:
         if not self.documents[0]:
             return []
         await collection.update_many(ids, {"$set": self.documents[0]}, session=session)
-        return await collection.find(ids, session=session, max_time_ms=timeout_ms).to_list()
+        changed = collection.find(ids, session=session, max_time_ms=timeout_ms, comment=mark)
+        return await changed.to_list()
 
     async def _upsert(
         self,
         collection: AsyncCollection[Document],
         session: AsyncClientSession,
         document: Document,
+        mark: str | None,
     ) -> Document | None:
         missing = [name for name in self.unique if name not in document]
         if missing:
@@ -108,7 +119,7 @@ class MongoChange:
             raise ApiError(400, "PGRST102", f"found no {missing[0]}, by which to find a document")
         wanted: Document = {name: {"$eq": document[name]} for name in self.unique}
         if self.resolution == "ignore-duplicates":
-            if await collection.find_one(wanted, session=session) is not None:
+            if await collection.find_one(wanted, session=session, comment=mark) is not None:
                 return None
             await collection.insert_one(document, session=session)
             return document
@@ -122,6 +133,7 @@ class MongoChange:
             upsert=True,
             return_document=ReturnDocument.AFTER,
             session=session,
+            comment=mark,
         )
 
 

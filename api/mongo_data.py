@@ -43,6 +43,7 @@ from api.query_tree import Query
 from api.rows_answer import Rows, read_answer, write_answer
 from api.settings import ApiSettings, MongoApiSource
 from api.table_read import ReadPlace, TableRead, Telling
+from events.call_mark import mark_call
 from events.json_codec import JsonObject, decode_object, encode
 
 _SELECTION_MS: Final = 5_000
@@ -61,6 +62,8 @@ class MongoData:
         self.default_schema = source.database
         self._source = source
         self.telling: Telling = source.reads
+        self._marks = source.reads != "off"
+        self._secret = settings.chain_secret
         self._rows_max = settings.rows_max
         self._timeout_ms = int(settings.statement_timeout_s * 1_000)
         self._client: AsyncMongoClient[Document] | None = None
@@ -119,9 +122,11 @@ class MongoData:
         query = parse_query(request.parameters)
         collection = self._database()[request.name]
         try:
+            # What the data API tells of itself, MongoDB's profiler need not tell again.
+            mark = mark_call(call.id, self._secret, call.begun_ms) if self._marks else None
             if request.read_only:
-                return await self._read(collection, query, request, call)
-            return await self._write(collection, query, request, call, commit)
+                return await self._read(collection, query, request, call, mark)
+            return await self._write(collection, query, request, call, commit, mark)
         except PyMongoError as error:
             raise _failure(self.name, error) from error
         except (BSONError, OverflowError, RecursionError) as error:
@@ -139,7 +144,12 @@ class MongoData:
         self._looked_s = looked_s
 
     async def _read(
-        self, collection: Collection, query: Query, request: DataRequest, call: ApiCall
+        self,
+        collection: Collection,
+        query: Query,
+        request: DataRequest,
+        call: ApiCall,
+        mark: str | None,
     ) -> Answer:
         selection = with_range(query.selection, request.headers.get("range", ""))
         wanted = filter_document(selection)
@@ -152,13 +162,18 @@ class MongoData:
                 skip=selection.offset,
                 limit=limit,
                 max_time_ms=self._timeout_ms,
+                comment=mark,
             )
             found = await cursor.to_list()
         total: int | None = None
         if request.preferences.count == "exact" or (request.preferences.count and wanted):
-            total = await collection.count_documents(wanted, maxTimeMS=self._timeout_ms)
+            total = await collection.count_documents(
+                wanted, maxTimeMS=self._timeout_ms, comment=mark
+            )
         elif request.preferences.count:
-            total = await collection.estimated_document_count(maxTimeMS=self._timeout_ms)
+            total = await collection.estimated_document_count(
+                maxTimeMS=self._timeout_ms, comment=mark
+            )
         rows = _rows(found, query, total)
         call.rows, call.keys = rows.count, rows.keys
         call.reads = self._reads(request, rows)
@@ -171,6 +186,7 @@ class MongoData:
         request: DataRequest,
         call: ApiCall,
         commit: Commit,
+        mark: str | None,
     ) -> Answer:
         # Before anything is written, so that a bad one is refused whatever it finds.
         change = MongoChange.of(query, request)
@@ -180,7 +196,7 @@ class MongoData:
         ):
             if call.chain is not None:
                 await self._mark(session, call)
-            written = await change.run(collection, session, self._timeout_ms)
+            written = await change.run(collection, session, self._timeout_ms, mark)
             rows = _rows(written, query, None)
             call.rows, call.keys = rows.count, rows.keys
             if request.preferences.returned == "representation":

@@ -60,10 +60,14 @@ class ChangeGroup:
         topic: str,
         key: bytes | None,
         value: bytes,
-        headers: Sequence[tuple[str, bytes]] = (),
-        timestamp_ms: int = 0,
+        headers: Sequence[tuple[str, bytes]],
+        timestamp_ms: int,
     ) -> None:
-        """Append one record; a key of None goes to partition 0."""
+        """Append one record; a key of None goes to partition 0.
+
+        A listener is run for what is younger than its definition, and Kafka keeps records by
+        their time, so it is never left out.
+        """
         try:
             records = self.records[topic]
         except KeyError:

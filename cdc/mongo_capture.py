@@ -207,8 +207,9 @@ class MongoCapture:
         if self._stored.gap != gap.event_id:
             # Once, however often capture starts and meets the same gap.
             group = ChangeGroup()
-            event = gap.event(time.time_ns() // 1_000_000)
-            group.add(self._cluster.topics.events, event.key, event.value)
+            now_ms = time.time_ns() // 1_000_000
+            event = gap.event(now_ms)
+            group.add(self._cluster.topics.events, event.key, event.value, (), now_ms)
             await self._store(group, replace(progress, gap=gap.event_id))
         error = gap.error()
         if self._source.on_gap == "stop":

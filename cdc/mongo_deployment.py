@@ -38,7 +38,7 @@ class Deployment:
         return (6, 0, 9) <= self.version < (6, 1, 0) or self.version >= (7, 0, 0)
 
 
-def connect(uri: str, source: str) -> MongoClient:
+def connect(uri: str, source: str, *, socket_timeout_ms: int = _SOCKET_TIMEOUT_MS) -> MongoClient:
     """A client; nothing is sent yet. Raises CaptureConfigError for a URI that is none."""
     try:
         return AsyncMongoClient(
@@ -46,7 +46,7 @@ def connect(uri: str, source: str) -> MongoClient:
             appname=f"rowcast-capture-{source}",
             serverSelectionTimeoutMS=SERVER_TIMEOUT_MS,
             connectTimeoutMS=SERVER_TIMEOUT_MS,
-            socketTimeoutMS=_SOCKET_TIMEOUT_MS,
+            socketTimeoutMS=socket_timeout_ms,
             retryReads=False,
             # The getMore in flight notices a lost server; a second watch on it would only be
             # another connection.

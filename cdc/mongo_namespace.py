@@ -17,6 +17,9 @@ from events.topic import change_topic
 MARKER_COLLECTION: Final = "rowcast_chain"
 """Where listeners write, first thing in their transaction, the chain that causes it."""
 
+AUDIT_COLLECTION: Final = "rowcast_audit"
+"""Where it stands of which collections the reads are events; mongo_audit.py."""
+
 _SYSTEM_DATABASES: Final = frozenset(("admin", "config", "local"))
 _OPERATIONS: Final = {
     "insert": RowOperation.CREATED,
@@ -43,6 +46,7 @@ class Namespace:
         """Whether its changes are published."""
         return not (
             self.is_marker
+            or self.collection == AUDIT_COLLECTION
             or self.collection.startswith("system.")
             or self.database in _SYSTEM_DATABASES
         )

@@ -234,7 +234,7 @@ class _Reading:
             topic, key, value = statement_record(
                 self._source.name, record, entry, self._detail, at_ms, now_ms
             )
-            self._group.add(topic, key, value)
+            self._group.add(topic, key, value, (), at_ms)
 
     def _may_be_wanted(self, record: LogRecord) -> bool:
         """Whether it is of this database, and not of capture itself."""

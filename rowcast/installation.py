@@ -293,6 +293,9 @@ class Installation:
             on_gap="continue" if settings.on_gap == "continue" else "stop",
             heartbeat_s=settings.heartbeat_s,
             pre_images=settings.pre_images,
+            statements=settings.reads.statements,
+            profile_mb=settings.reads.profile_mb,
+            mark_secret=self.jwt_secret,
         )
 
     def host_settings(self) -> HostSettings:

@@ -15,6 +15,7 @@ from cdc.statement_audit import (
     statement_tables,
 )
 from events.topic import reads_topic
+from rowcast import mongo_audit
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
 
@@ -34,6 +35,9 @@ async def enable(
             "found neither --rows nor --statements, expected one or both: each row that is read, "
             "or each statement that reads (docs/read-audit.md)"
         )
+    if installation.source(source).kind == "mongo":
+        _check_statements(source, rows=rows, force=force)
+        return "\n".join(await mongo_audit.enable(installation.mongo_source(source), table))
     postgres, schema, name = _table(installation, source, table)
     lines: list[str] = []
     connection = await connect(postgres)
@@ -54,6 +58,10 @@ async def disable(
     installation: Installation, source: str, table: str, *, rows: bool, statements: bool
 ) -> str:
     """Make them events no longer, by row, by statement, or as they are; what to tell the user."""
+    if installation.source(source).kind == "mongo":
+        _check_statements(source, rows=rows, force=False)
+        mongo = installation.mongo_source(source)
+        return "\n".join(await mongo_audit.disable(mongo, installation.cluster, table))
     postgres, schema, name = _table(installation, source, table)
     connection = await connect(postgres)
     try:
@@ -74,7 +82,11 @@ async def disable(
 
 async def audited(installation: Installation, source: str) -> str:
     """The tables of a source whose reads are events, and how."""
-    connection = await connect(_postgres(installation, source))
+    if installation.source(source).kind == "mongo":
+        found = await mongo_audit.audited(installation.mongo_source(source))
+        none = f"no collection of {source} is audited: rowcast audit enable {source} COLLECTION "
+        return "\n".join(found) if found else f"{none}--statements"
+    connection = await connect(installation.postgres_source(source))
     try:
         tables = await audited_tables(connection)
         by_statement = await statement_tables(connection)
@@ -90,18 +102,17 @@ async def audited(installation: Installation, source: str) -> str:
     return "\n".join([*lines, *(_unseen_lines(tables[0]) if tables else [])])
 
 
-def _postgres(installation: Installation, source: str) -> PostgresSource:
-    if installation.source(source).kind != "postgres":
+def _check_statements(source: str, *, rows: bool, force: bool) -> None:
+    if rows or force:
         raise ConfigurationError(
-            f"found the source {source!r} of kind mongo, expected one of kind postgres: "
-            "reads are audited by row in PostgreSQL only"
+            f"found {'--rows' if rows else '--force'} for the source {source!r} of kind mongo, "
+            "expected --statements: MongoDB tells which statements read, not which documents"
         )
-    return installation.postgres_source(source)
 
 
 def _table(installation: Installation, source: str, table: str) -> tuple[PostgresSource, str, str]:
     schema, _, name = table.rpartition(".")
-    return _postgres(installation, source), schema or "public", name
+    return installation.postgres_source(source), schema or "public", name
 
 
 def _unseen_lines(table: AuditedTable) -> list[str]:

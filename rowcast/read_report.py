@@ -133,7 +133,7 @@ def _what(read: JsonObject) -> str:
         return shown + (f" and {more} more" if more > 0 else "")
     statement = read.get("statement")
     said = cast("JsonObject", statement if isinstance(statement, dict) else {})
-    rows = said.get("rows", read.get("rows"))
+    rows = read.get("rows")
     parts = [str(said.get("text") or said.get("command") or "rows")[:_TEXT_SHOWN]]
     if rows is not None:
         parts.append(f"({rows} rows)")

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -23,6 +23,7 @@ from api.service import ApiService
 from cdc.mongo import capture_mongo
 from cdc.pgaudit_reads import capture_reads
 from cdc.postgres import capture_postgres
+from cdc.profiler_reads import capture_profiler_reads
 from cdc.topic_creation import ensure_topics
 from events.token import TokenVerifier
 from infra import artifacts
@@ -51,29 +52,32 @@ def capture_service(installation: Installation, source: str) -> Service:
     async def run(stop: asyncio.Event, ready: Ready) -> None:
         cluster = installation.cluster
         if installation.source(source).kind == "postgres":
-            await _capture_postgres(installation, source, stop, ready)
+            postgres = installation.postgres_source(source)
+            detail = installation.statement_detail(source)
+            await _until_one_ends(
+                capture_postgres(postgres, cluster, stop=stop, on_ready=ready),
+                capture_reads(postgres, cluster, detail, stop=stop),
+            )
         else:
             mongo = installation.mongo_source(source)
-            await capture_mongo(mongo, cluster, stop=stop, on_ready=ready)
+            await _until_one_ends(
+                capture_mongo(mongo, cluster, stop=stop, on_ready=ready),
+                capture_profiler_reads(mongo, cluster, stop=stop),
+            )
 
     return run
 
 
-async def _capture_postgres(
-    installation: Installation, source: str, stop: asyncio.Event, ready: Ready
+async def _until_one_ends(
+    changes: Coroutine[None, None, None], reads: Coroutine[None, None, None]
 ) -> None:
-    """The slot, and the server's log beside it; the first of them that ends, ends both."""
-    postgres, cluster = installation.postgres_source(source), installation.cluster
-    detail = installation.statement_detail(source)
-    loops = (
-        asyncio.create_task(capture_postgres(postgres, cluster, stop=stop, on_ready=ready)),
-        asyncio.create_task(capture_reads(postgres, cluster, detail, stop=stop)),
-    )
+    """Capture of changes, and of reads beside it; the first of them that fails, ends both."""
+    loops = (asyncio.create_task(changes), asyncio.create_task(reads))
     try:
         ended, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)
         for loop in ended:
             loop.result()
-        # Told to stop, both end by themselves; a log that another reads now is no reason to.
+        # Told to stop, both end by themselves; reads that another tells now are no reason to.
         await loops[0]
     finally:
         for loop in loops:

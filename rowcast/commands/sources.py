@@ -72,7 +72,11 @@ def audit() -> None:
 @click.argument("source")
 @click.argument("table")
 @click.option("--rows", is_flag=True, help="Each row that is read is an event: a row policy.")
-@click.option("--statements", is_flag=True, help="Each statement that reads is one: pgaudit.")
+@click.option(
+    "--statements",
+    is_flag=True,
+    help="Each statement that reads is one: pgaudit, or MongoDB's profiler.",
+)
 @click.option("--force", is_flag=True, help="With --rows: hold the table's owner to it too.")
 def audit_enable(
     folder: Path, source: str, table: str, rows: bool, statements: bool, force: bool

@@ -86,7 +86,7 @@ async def test_groups_published_at_once_are_committed_in_their_order(
         group = ChangeGroup()
         # Every other one is large, so that one that overtakes would have the time to.
         for part in range(2_000 if number % 2 == 0 else 1):
-            group.add(topic, b"k", b"%d %d" % (number, part))
+            group.add(topic, b"k", b"%d %d" % (number, part), (), 1_000)
         await publisher.publish(group, b"%d" % number)
         committed.append(number)
 
@@ -105,8 +105,8 @@ async def test_groups_published_at_once_are_committed_in_their_order(
 async def test_a_group_behind_one_that_failed_is_not_committed(cluster: Cluster) -> None:
     topic = f"{cluster.topics.prefix}.t"
     refused, behind = ChangeGroup(), ChangeGroup()
-    refused.add(topic, b"k", b"x" * MAX_RECORD_BYTES)
-    behind.add(topic, b"k", b"fine")
+    refused.add(topic, b"k", b"x" * MAX_RECORD_BYTES, (), 1_000)
+    behind.add(topic, b"k", b"fine", (), 1_000)
     async with started(cluster) as publisher:
         await publisher.publish(ChangeGroup(), b"before")
         outcomes = await asyncio.gather(
@@ -130,7 +130,7 @@ async def test_a_record_without_a_key_goes_to_partition_0(
 ) -> None:
     topic = f"{cluster.topics.prefix}.t"
     group = ChangeGroup()
-    group.add(topic, None, b"{}")
+    group.add(topic, None, b"{}", (), 1_000)
     async with started(cluster) as publisher:
         await publisher.publish(group, b"done")
     (record,) = await read_topic(topic)
@@ -194,7 +194,7 @@ async def test_progress_behind_another_sources_open_transaction_is_found(cluster
 async def test_a_record_larger_than_kafka_takes_is_named(cluster: Cluster) -> None:
     topic = f"{cluster.topics.prefix}.big"
     group = ChangeGroup()
-    group.add(topic, b'{"id":7}', b"x" * MAX_RECORD_BYTES)
+    group.add(topic, b'{"id":7}', b"x" * MAX_RECORD_BYTES, (), 1_000)
     async with started(cluster) as publisher:
         with pytest.raises(RecordTooLargeError, match=r"big.*\{\"id\":7\}.*max\.message\.bytes"):
             await publisher.publish(group, b"done")
@@ -203,7 +203,7 @@ async def test_a_record_larger_than_kafka_takes_is_named(cluster: Cluster) -> No
 async def test_a_record_of_15_mib_is_published(cluster: Cluster, read_topic: ReadTopic) -> None:
     topic = f"{cluster.topics.prefix}.big"
     group = ChangeGroup()
-    group.add(topic, b'{"id":7}', b"x" * (15 * 1024 * 1024))
+    group.add(topic, b'{"id":7}', b"x" * (15 * 1024 * 1024), (), 1_000)
     async with started(cluster) as publisher:
         await publisher.publish(group, b"done")
     (record,) = await read_topic(topic)

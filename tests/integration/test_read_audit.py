@@ -8,6 +8,7 @@ import httpx
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from pymongo import MongoClient
 
 from events.json_codec import encode
 from tests.integration.live_installation import LiveInstallation, next_event
@@ -92,3 +93,48 @@ def test_rows_and_documents_of_the_data_api_are_reads_with_their_keys(
         (found,) = live.command(*look, "--json").stdout.splitlines()
         assert json.loads(found)["read"] == {"by": "data-api", "exact": "row"}
     live.command("delete", "watch_api_reads")
+
+
+def test_a_read_of_any_mongodb_client_runs_a_listener_and_reaches_a_client(
+    live: LiveInstallation,
+) -> None:
+    live.apply(
+        "watch_documents",
+        """
+        # /// rowcast
+        # on = "db.docs.shop.reviews.read"
+        # where = { read = { by = ["profiler"] } }
+        # ///
+        async def main(event, g):
+            return [event["statement"]["command"], event["rows"]]
+        """,
+    )
+    refused = live.command("audit", "enable", "docs", "reviews", "--rows", check=False)
+    assert refused.returncode == 2
+    assert "expected --statements" in refused.stderr
+    said = live.command("audit", "enable", "docs", "reviews", "--statements").stdout
+    assert "docs.shop.reviews.reads" in said
+    with live.websocket({"pattern": "db.docs.shop.reviews.read"}) as client:
+        uri = live.status().sources["docs"].dsn
+        with MongoClient[dict[str, object]](uri, appname="ward") as reader:
+            assert reader["shop"]["reviews"].find_one({"_id": 1}) is not None
+        # The data API tells of its own reads, by key; the profiler does not tell them again.
+        headers = {"Authorization": f"Bearer {live.token('--role', 'service_role')}"}
+        url = f"http://127.0.0.1:{live.port_base}/rest/v1/reviews?_id=eq.2"
+        assert httpx.get(url, headers=headers).status_code == 200
+        events = [next_event(client) for _ in range(2)]
+    assert sorted(str(event["read"]) for event in events) == [
+        "{'by': 'data-api', 'exact': 'row'}",
+        "{'by': 'profiler', 'exact': 'statement'}",
+    ]
+    (run,) = live.wait_for_runs("watch_documents")
+    assert run["result"] == ["find", 1]
+    assert "shop.reviews  by statement" in live.command("audit", "list", "docs").stdout
+    said = live.command("audit", "disable", "docs", "reviews").stdout
+    assert "nothing of the audit is left" in said
+    assert "no collection of docs is audited" in live.command("audit", "list", "docs").stdout
+    shown = live.command("reads", "--source", "docs", "--table", "reviews", "--since", "1d").stdout
+    (line,) = [line for line in shown.splitlines() if "with ward" in line]
+    assert '"filter": {"_id": "?"}' in line
+    assert "(1 rows)" in line
+    live.command("delete", "watch_documents")
