@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from events.kept_definition import KeptDefinition
-from router.definition import Definition
 from router.errors import CodeSyntaxError, DefinitionError
 from router.module import Module, missing_modules
 from rowcast.definition_kinds import decode_record, kind_of, parse_definition, record_key
@@ -70,18 +69,6 @@ def _check_together(
         missing = missing_modules(one.uses, modules)
         if missing is not None:
             raise DefinitionError(f"{places[one.name]}: {missing}")
-
-
-async def read_definitions(installation: Installation) -> dict[str, Definition]:
-    """Every listener and trigger that can be read, by name."""
-    applied = await read_applied(installation)
-    return {name: one for name, one in applied.items() if isinstance(one, Definition)}
-
-
-async def read_modules(installation: Installation) -> dict[str, Module]:
-    """Every module that can be read, by name."""
-    applied = await read_applied(installation)
-    return {name: one for name, one in applied.items() if isinstance(one, Module)}
 
 
 async def read_applied(installation: Installation) -> dict[str, KeptDefinition]:

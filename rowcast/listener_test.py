@@ -1,4 +1,4 @@
-"""`rowcast test`: one listener, run against a sample event, and everything that it did.
+"""`rowcast test`: one listener, custom API or hook, run against a sample, and all that it did.
 
 Nothing is sent to Kafka: what the run would emit and push is shown. Databases and HTTP are asked
 for real, unless it is a rehearsal (`--dry-run`).
@@ -7,31 +7,47 @@ for real, unless it is a rehearsal (`--dry-run`).
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import msgspec
 
+from api.call_hook import CallHook
+from api.custom_api import CustomApi
 from events.chain import Chain
 from events.errors import EventFormatError
-from events.event import Event, decode_event
-from events.json_codec import JsonObject, JsonValue, decode, encode
+from events.event import decode_event
+from events.json_codec import JsonObject, JsonValue, decode, decode_object, encode
+from events.kept_definition import KeptDefinition
 from events.run import Emission, RunOutcome, RunRequest
 from listener_runtime.call_trace import TracedCall, TracedHost
 from listener_runtime.host_calls import HostCalls
 from listener_runtime.pool import SandboxPool
 from router.definition import Definition, ListenerCode
 from router.listener import ListenerIndex
-from router.module import missing_modules
-from rowcast.definition_files import parse_file, read_definitions, read_modules
+from router.module import Module, missing_modules
+from rowcast.definition_files import parse_file, read_applied
 from rowcast.definition_kinds import kind_of
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
 from rowcast.service import pool_settings
 
 _SHOWN_CHARS = 300
+_SAMPLE_REQUEST: JsonObject = {
+    "id": "test",
+    "method": "POST",
+    "path": "/",
+    "query": {},
+    "headers": {},
+    "body": None,
+    "base64": False,
+    "caller": {"role": "service_role", "subject": None, "address": "127.0.0.1", "claims": {}},
+}
+
+Tested: TypeAlias = Definition | CustomApi | CallHook
 
 
 async def run_test(
@@ -39,17 +55,15 @@ async def run_test(
 ) -> tuple[str, bool]:
     """What to print, and whether the run ended well.
 
-    `listener` is a file or the name of one that is applied. Raises ConfigurationError or
+    `listener` is a file or the name of one that is applied; `event_file` holds an event, for a
+    custom API or a hook its request or call. Raises ConfigurationError or
     DefinitionError for what cannot be run.
     """
-    definition = await _definition(installation, listener)
-    if not isinstance(definition.action, ListenerCode):
-        raise ConfigurationError(
-            f"found the built-in action of {definition.name!r}, expected a listener with code"
-        )
-    event = _read_event(event_file)
-    request = _request(definition, definition.action.code, event)
-    modules = await _modules(installation, definition)
+    present = await read_applied(installation)
+    tested = await _tested(installation, present, listener)
+    argument = _argument(tested, event_file)
+    request = _request(tested, argument)
+    modules = _modules(present, tested)
     host = TracedHost(HostCalls(installation.host_settings()), rehearse=dry_run)
     pool = SandboxPool(pool_settings(installation, processes=1), installation.host_settings(), host)
     await pool.start()
@@ -57,66 +71,83 @@ async def run_test(
         outcome = await pool.run(replace(request, modules=modules))
     finally:
         await pool.close()
-    matches = bool(ListenerIndex([definition]).match(event, definition.since_ms))
+    matches = True
+    if isinstance(tested, Definition):
+        event = decode_event(argument)
+        matches = bool(ListenerIndex([tested]).match(event, tested.since_ms))
     if as_json:
         return _as_json(outcome, host.calls, matches=matches), outcome.status == "ok"
     return "\n".join(_lines(outcome, host.calls, matches=matches)), outcome.status == "ok"
 
 
-async def _definition(installation: Installation, listener: str) -> Definition:
-    file = Path(listener)
+async def _tested(
+    installation: Installation, present: Mapping[str, KeptDefinition], name: str
+) -> Tested:
+    """The code to run, of a file or of what is applied."""
+    file = Path(name)
     if file.suffix == ".py" or file.exists():
-        parsed = await parse_file(installation, file)
-        if not isinstance(parsed, Definition):
-            raise ConfigurationError(f"{file} is a {kind_of(parsed).title}, expected a listener")
-        return parsed
-    present = await read_definitions(installation)
-    if listener not in present:
+        found = await parse_file(installation, file)
+    elif name in present:
+        found = present[name]
+    else:
         known = ", ".join(sorted(present)) or "none"
         raise ConfigurationError(
-            f"found no listener {listener!r}, expected a file or one of those applied: {known}"
+            f"found no listener {name!r}, expected a file or one of those applied: {known}"
         )
-    return present[listener]
+    if isinstance(found, Definition) and not isinstance(found.action, ListenerCode):
+        raise ConfigurationError(
+            f"found the built-in action of {found.name!r}, expected a listener with code"
+        )
+    if not isinstance(found, Definition | CustomApi | CallHook):
+        raise ConfigurationError(
+            f"{name} is a {kind_of(found).title}, expected a listener, a custom API or a hook"
+        )
+    return found
 
 
-async def _modules(
-    installation: Installation, definition: Definition
-) -> tuple[tuple[str, str], ...]:
-    if not definition.modules:
-        return ()
-    present = await read_modules(installation)
-    missing = missing_modules(definition.modules, present)
+def _modules(present: Mapping[str, KeptDefinition], tested: Tested) -> tuple[tuple[str, str], ...]:
+    modules = {name: one for name, one in present.items() if isinstance(one, Module)}
+    missing = missing_modules(tested.modules, modules)
     if missing is not None:
         raise ConfigurationError(missing)
-    return tuple((name, present[name].code) for name in definition.modules)
+    return tuple((name, modules[name].code) for name in tested.modules)
 
 
-def _read_event(file: Path) -> Event:
+def _argument(tested: Tested, file: Path) -> bytes:
+    """What `main` is given first: an event, or a request or call with what the file leaves out."""
     try:
-        data = file.read_bytes()
+        data = file.read_bytes().strip()
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+    if not isinstance(tested, Definition):
+        try:
+            return encode({**_SAMPLE_REQUEST, **decode_object(data)})
+        except ValueError as error:
+            raise ConfigurationError(
+                f'{file} holds no request: {error}; expected JSON such as {{"body": {{"n": 1}}}}'
+            ) from error
     try:
-        return decode_event(data.strip())
+        return decode_event(data).raw
     except EventFormatError as error:
         raise ConfigurationError(
             f"{file} holds no event: {error}. `rowcast tail PATTERN --dump --count 1` prints one"
         ) from error
 
 
-def _request(definition: Definition, code: str, event: Event) -> RunRequest:
+def _request(tested: Tested, argument: bytes) -> RunRequest:
+    action = tested.action if isinstance(tested, Definition) else tested
     return RunRequest(
         run_id="test",
-        listener=definition.name,
-        code=code,
-        event=event.raw,
+        listener=tested.name,
+        code=action.code if isinstance(action, ListenerCode | CustomApi | CallHook) else "",
+        event=argument,
         # Each test is an event of its own: a second one does not find its effects recorded.
         event_id=f"test/{secrets.token_hex(8)}",
-        chain=Chain(event.id),
-        tenant=definition.tenant,
-        timeout_s=definition.timeout_s,
-        cpu_s=definition.cpu_s,
-        memory_mb=definition.memory_mb,
+        chain=Chain(str(decode_object(argument)["id"])),
+        tenant=tested.tenant,
+        timeout_s=tested.timeout_s,
+        cpu_s=tested.cpu_s,
+        memory_mb=tested.memory_mb,
     )
 
 

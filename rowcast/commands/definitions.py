@@ -52,12 +52,12 @@ def delete(folder: Path, names: tuple[str, ...]) -> None:
     "event_file",
     type=click.Path(path_type=Path, allow_dash=False),
     required=True,
-    help="File with the event's JSON, as `rowcast tail` prints it.",
+    help="File with JSON: the event, as `rowcast tail` prints it, or an API's request.",
 )
 @click.option("--dry-run", is_flag=True, help="Leave nothing behind in databases and elsewhere.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def run_test(folder: Path, listener: str, event_file: Path, dry_run: bool, as_json: bool) -> None:
-    """Run one listener, a file or one that is applied, against a sample event."""
+    """Run a listener, custom API or hook, a file or an applied one, against a sample."""
     text, is_well = run_async(
         listener_test.run_test(
             open_installation(folder), listener, event_file, dry_run=dry_run, as_json=as_json

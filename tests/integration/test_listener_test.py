@@ -97,3 +97,21 @@ def test_a_listener_that_fails_or_is_not_meant_says_so(
     done = live.command("test", "nobody", "--event", str(event), check=False)
     assert done.returncode == 2
     assert "order_paid" in done.stderr
+
+
+def test_a_custom_api_is_tested_with_a_request_and_the_modules_that_are_applied(
+    live: LiveInstallation, tmp_path: Path
+) -> None:
+    live.apply("tested_rules", '# /// rowcast\n# module = "tested_rules"\n# ///\nTEN = 10\n')
+    api, request = tmp_path / "tested_api.py", tmp_path / "request.json"
+    api.write_text(
+        "# /// rowcast\n# api = 'tested_api'\n# modules = ['tested_rules']\n# ///\n"
+        "import tested_rules\n"
+        "def main(request, g):\n"
+        "    g.emit('custom.tested_api', request['caller']['role'])\n"
+        "    return {'status': 201, 'body': request['body']['n'] + tested_rules.TEN}\n"
+    )
+    request.write_text('{"body": {"n": 1}}')
+    said = live.command("test", str(api), "--event", str(request)).stdout
+    assert 'result   {"status":201,"body":11}' in said
+    assert 'emits    custom.tested_api "service_role"' in said

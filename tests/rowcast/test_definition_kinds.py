@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from api.call_hook import CallHook
 from api.custom_api import CustomApi
 from events.kept_definition import definition_record_key, kind_of_key
 from router.definition import Definition, Emit
@@ -22,6 +23,17 @@ def test_a_file_is_of_the_kind_that_its_header_says() -> None:
     trigger = parse_definition("a.toml", 'on = "custom.x"\n[emit]\ntype = "custom.y"\n')
     assert isinstance(trigger, Definition)
     assert isinstance(trigger.action, Emit)
+
+
+def test_a_hook_is_read_back_from_its_record_and_after_is_a_listener() -> None:
+    code = "def main(call, g):\n    pass\n"
+    hook = parse_definition("guard.py", file('before = "api.custom.*.called"\norder = 3', code))
+    assert isinstance(hook, CallHook)
+    assert (hook.name, hook.order, hook.on_error) == ("guard", 3, "refuse")
+    assert decode_record(record_key(hook), hook.encode()) == hook
+    after = parse_definition("a.py", file('after = "api.data.**"', code))
+    assert isinstance(after, Definition)
+    assert after.on == "api.data.**"
 
 
 def test_a_custom_api_is_read_back_from_its_record() -> None:
@@ -69,9 +81,16 @@ def test_a_record_of_a_kind_that_is_not_known_is_nothing() -> None:
         (file('api = "a"', "x = 1\n"), r"no function main, expected `async def main\(request, g\)"),
         (file('api = "a"', "def main(request): pass\n"), "expected two: the request and g"),
         (file('api = "a"\nmodules = ["b", "b"]'), "each once"),
+        (file('before = "db.shop.**"'), "expected the type of calls"),
+        (file('before = "api.**.x"'), r"\*\* only as the last"),
+        (file('before = "api.**"\non = "custom.x"'), "unknown key 'on'"),
+        (file('before = "api.**"\non_error = "ignore"'), "'ignore'"),
+        (file('before = "api.**"\norder = "first"'), "order"),
+        (file('after = "custom.x"'), "expected the type of calls"),
+        (file('after = "api.**"\non = "custom.x"'), "found `on` and `after`"),
     ],
 )
-def test_a_mistake_in_a_custom_api_file_is_named_with_its_place(text: str, expected: str) -> None:
+def test_a_mistake_in_a_file_is_named_with_its_place(text: str, expected: str) -> None:
     with pytest.raises(DefinitionError, match=expected) as caught:
         parse_definition("a.py", text)
     assert "a.py" in str(caught.value)
