@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 SAY := printf '%s\n'
 
-.PHONY: install up test check format clean ledger fuzz fuzz-api bench-sandbox bench-first-run bench-api bench-capture bench-latency bench-memory bench-reads bench-snapshot
+.PHONY: install up test check format clean ledger fuzz fuzz-api bench-sandbox bench-first-run bench-api bench-functions bench-capture bench-latency bench-memory bench-reads bench-snapshot
 
 install: $(STAMPS)/python $(STAMPS)/kafka $(STAMPS)/pyodide $(STAMPS)/sandbox
 
@@ -74,6 +74,9 @@ bench-first-run: install
 
 bench-api: install
 	@PYTHONPATH=. $(BIN)/python bench/data_api.py
+
+bench-functions: install
+	@PYTHONPATH=. $(BIN)/python bench/functions.py
 
 bench-capture: install $(STAMPS)/debezium
 	@PYTHONPATH=. $(BIN)/python bench/capture.py

@@ -10,7 +10,7 @@ Errors, each an answer in PostgREST's form (code, message, details, hint):
     ├── QuerySyntaxError        a query string that cannot be read (400)
     ├── UnknownNameError        a name that the catalogue does not hold; it is read anew, once
     ├── EventsUnavailableError  Kafka does not take the call's event (503)
-    ├── EffectsUnknownError     Kafka failed while what a call leaves was committed (503)
+    ├── EffectsLostError        Kafka failed before what a call leaves was committed (503)
     ├── RefusedError            a hook refused the call (403 unless it says another)
     └── SourceUnavailableError  the database is not reached (503)
         └── CommitUnknownError  the connection broke during the commit

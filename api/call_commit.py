@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError
 from aiokafka.producer import sender as aiokafka_sender
 
-from api.errors import EffectsUnknownError, EventsUnavailableError
+from api.errors import EffectsLostError, EventsUnavailableError
 from events.cluster import Cluster
 from events.outgoing_record import OutgoingRecord
 
@@ -74,7 +74,7 @@ class CallCommit:
         await self._stop_producer()
         for one in self._waiting:
             if not one.offsets.done():
-                one.offsets.set_exception(EventsUnavailableError("the service ends"))
+                one.offsets.set_exception(EffectsLostError("the service ends", is_known=True))
         self._task = None
 
     def check(self) -> None:
@@ -85,8 +85,7 @@ class CallCommit:
     async def commit(self, records: Sequence[OutgoingRecord]) -> list[int]:
         """Have a call's records committed; their offsets, in order.
 
-        Raises EventsUnavailableError where none of them is on Kafka, EffectsUnknownError where
-        that is not known.
+        Raises EffectsLostError where none of them is on Kafka, or that is not known.
         """
         self.start()
         offsets: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
@@ -97,10 +96,11 @@ class CallCommit:
             async with asyncio.timeout(_COMMIT_S):
                 return await offsets
         except TimeoutError as error:
-            if waiting in self._waiting:
+            is_known = waiting in self._waiting
+            if is_known:
                 self._waiting.remove(waiting)
-                raise EventsUnavailableError(f"no answer within {_COMMIT_S:g} s") from error
-            raise EffectsUnknownError(f"no answer within {_COMMIT_S:g} s") from error
+            details = f"no answer within {_COMMIT_S:g} s"
+            raise EffectsLostError(details, is_known=is_known) from error
 
     async def _run(self) -> None:
         while True:
@@ -148,10 +148,11 @@ class CallCommit:
                 committing = True
                 await producer.commit_transaction()
         except BaseException as error:
-            failure = EffectsUnknownError if committing else EventsUnavailableError
+            details = str(error) or type(error).__name__
             for waiting in group:
                 if not waiting.offsets.done():
-                    waiting.offsets.set_exception(failure(str(error) or type(error).__name__))
+                    failure = EffectsLostError(details, is_known=not committing)
+                    waiting.offsets.set_exception(failure)
             raise
         self._trouble = ""
         for waiting, offsets in zip(group, placed, strict=True):
@@ -165,7 +166,8 @@ class CallCommit:
         refused, self._waiting = self._waiting, []
         for waiting in refused:
             if not waiting.offsets.done():
-                waiting.offsets.set_exception(EventsUnavailableError(self._trouble))
+                failure = EffectsLostError(self._trouble, is_known=True)
+                waiting.offsets.set_exception(failure)
 
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:

@@ -19,7 +19,7 @@ from api.code_calls import CodeCalls
 from api.code_run import CodeRun
 from api.definition_table import DefinitionTable
 from api.errors import RefusedError
-from api.function_input import CodeBody, query_object, query_pairs, visible_headers
+from api.function_input import CodeBody, encode_argument, query_object, query_pairs, visible_headers
 from api.hook_answer import HookAnswer, MeaninglessError, Refusal, hook_answer
 from events.event_type import EventPattern
 from events.json_codec import JsonObject, decode, encode
@@ -158,7 +158,7 @@ def _argument(call: ApiCall, asked: HookedCall) -> bytes:
         if caller is None
         else {**caller.described(), "claims": decode(caller.claims)},
     }
-    return encode(argument)
+    return encode_argument(argument)
 
 
 def _changed(asked: HookedCall, answer: HookAnswer) -> HookedCall:

@@ -75,16 +75,18 @@ class EventsUnavailableError(ApiError):
         )
 
 
-class EffectsUnknownError(ApiError):
-    """Kafka failed while what a call leaves was committed."""
+class EffectsLostError(ApiError):
+    """Kafka did not take what a call leaves, or failed while it was committed (`is_known`)."""
 
-    def __init__(self, details: str) -> None:
+    def __init__(self, details: str, *, is_known: bool) -> None:
         super().__init__(
             503,
             "RC002",
-            "Kafka failed while what the call leaves was committed",
+            "Kafka failed before what the call leaves was committed",
             details=details,
-            hint="Whether its events are there is not known; rowcast-call names the call",
+            hint="What its code wrote into databases is there, its events are not"
+            if is_known
+            else "What its code wrote into databases is there, whether its events are is not known",
             headers=(("retry-after", "2"),),
         )
 

@@ -29,7 +29,7 @@ from api.code_calls import CodeCalls
 from api.code_run import CodeRun
 from api.custom_api import READING, CustomApi
 from api.definition_table import DefinitionTable
-from api.errors import ApiError
+from api.errors import ApiError, EffectsLostError
 from api.exchange import (
     ClientGoneError,
     read_headers,
@@ -42,6 +42,7 @@ from api.function_input import (
     CodeBody,
     check_input,
     checked_query,
+    encode_argument,
     read_query,
     visible_headers,
 )
@@ -106,7 +107,9 @@ class FunctionApi:
             failure = call_failure(error, call)
             if call.operation == "call":
                 call.type = _type(name if name in self._served else "_", "failed")
-            await recording.failed(failure, failure_outcome(failure), wait=bool(name))
+            # Of a Kafka that just failed nothing is waited for.
+            wait = bool(name) and not isinstance(failure, EffectsLostError)
+            await recording.failed(failure, failure_outcome(failure), wait=wait)
             answer = error_answer(failure)
             await send_answer(send, answer, headers, call.id, with_body=call.method != "HEAD")
             return
@@ -261,7 +264,7 @@ def _argument(
         if caller is None
         else {**caller.described(), "claims": decode(caller.claims)},
     }
-    return encode(request)
+    return encode_argument(request)
 
 
 def _read_outcome(run: CodeRun, outcome: RunOutcome) -> tuple[Answer, RunOutcome]:

@@ -62,6 +62,16 @@ def visible_headers(headers: Mapping[str, str]) -> JsonObject:
     return {name: value for name, value in headers.items() if name not in _WITHHELD}
 
 
+def encode_argument(argument: JsonObject) -> bytes:
+    """What code is given; raises ApiError (400) for a body that JSON's writers do not go into."""
+    try:
+        return encode(argument)
+    except TypeError as error:
+        raise ApiError(
+            400, "PGRST102", "The body is nested too deep", details=str(error)[:500]
+        ) from error
+
+
 def read_query(text: str) -> list[tuple[str, str]]:
     """The parameters of a query string; raises ApiError (400) for what is none."""
     try:

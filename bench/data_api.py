@@ -18,14 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
 from bench.api_server import SECRET
+from bench.http_load import Asking, Measured, measure
 from events.token import make_token
 from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.postgres import EmbeddedPostgres
@@ -48,7 +48,7 @@ def _get(query: str) -> tuple[str, bytes]:
     return f"GET /rest/v1/items?{query}", b""
 
 
-CALLS: dict[str, Callable[[], tuple[str, bytes]]] = {
+CALLS: dict[str, Asking] = {
     "one row": lambda: _get(f"select=id,name,price&id=eq.{random.randrange(ROWS)}"),
     "twenty rows": lambda: _get(
         f"select=id,name,price,at&shelf=eq.{random.randrange(SHELVES)}&order=id&limit=20"
@@ -58,47 +58,6 @@ CALLS: dict[str, Callable[[], tuple[str, bytes]]] = {
         b'{"name": "new", "price": 1.5, "shelf": %d}' % -random.randrange(SHELVES),
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Requests a second, and what a request took in ms."""
-
-    rate: float
-    p50_ms: float
-    p99_ms: float
-
-
-async def client(port: int, kind: str, token: str, until_s: float, took_s: list[float]) -> None:
-    """Ask on one connection, one request after the other."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"Host: bench\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
-    while (begun_s := time.perf_counter()) < until_s:
-        line, body = CALLS[kind]()
-        size = f"Content-Length: {len(body)}\r\n\r\n"
-        writer.write(f"{line} HTTP/1.1\r\n{head}{size}".encode() + body)
-        headers = await reader.readuntil(b"\r\n\r\n")
-        if not headers.startswith(b"HTTP/1.1 20"):
-            raise RuntimeError(headers.decode())
-        length = headers.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        await reader.readexactly(int(length))
-        took_s.append(time.perf_counter() - begun_s)
-    writer.close()
-
-
-async def measure(port: int, query: str, token: str, seconds: float) -> Measured:
-    """All clients at once, for a while."""
-    took_s: list[float] = []
-    until_s = time.perf_counter() + seconds
-    begun_s = time.perf_counter()
-    await asyncio.gather(*(client(port, query, token, until_s, took_s) for _ in range(CLIENTS)))
-    whole_s = time.perf_counter() - begun_s
-    took_s.sort()
-    return Measured(
-        len(took_s) / whole_s,
-        took_s[len(took_s) // 2] * 1_000,
-        took_s[len(took_s) * 99 // 100] * 1_000,
-    )
 
 
 @contextmanager
@@ -138,9 +97,9 @@ def make_rows(postgres: EmbeddedPostgres) -> None:
 async def contest(port: int, token: str) -> dict[str, Measured]:
     """Every query, after a moment to warm up."""
     found: dict[str, Measured] = {}
-    for query in CALLS:
-        await measure(port, query, token, SECONDS / 5)
-        found[query] = await measure(port, query, token, SECONDS)
+    for query, asking in CALLS.items():
+        await measure(port, asking, token, SECONDS / 5, CLIENTS)
+        found[query] = await measure(port, asking, token, SECONDS, CLIENTS)
     return found
 
 
