@@ -13,4 +13,6 @@ Errors:
     ├── ImageError      the sandbox image is missing, damaged or cannot be built
     ├── WheelError      a file that is no wheel, or none that is let into an image
     └── HostCallError   a host call that is refused or failed; the guest sees its message
+        ├── NotReachedError  a server that took no connection, so that nothing was sent
+        └── AnswerError      an answer that is too large, or packed in an unknown way
 """

@@ -19,3 +19,11 @@ class WheelError(SandboxError):
 
 class HostCallError(SandboxError):
     """A host call that is refused or failed; its message is what the guest sees."""
+
+
+class NotReachedError(HostCallError):
+    """A server that took no connection, so that nothing was sent."""
+
+
+class AnswerError(HostCallError):
+    """An answer that is too large, or packed in a way that cannot be unpacked."""

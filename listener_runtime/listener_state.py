@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 
 from events.json_codec import JsonObject, JsonValue, decode, encode
+from events.redaction import Redaction
 from events.run import StateWrite
 from listener_runtime.errors import HostCallError
 from listener_runtime.guest_key import checked_key
-from listener_runtime.redaction import Redaction
 
 MAX_KEYS: Final = 1_000
 MAX_VALUE_BYTES: Final = 64 * 1024

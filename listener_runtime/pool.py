@@ -16,12 +16,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from events.redaction import Redaction
 from events.run import RunOutcome, RunRequest
 from listener_runtime.errors import ImageError
 from listener_runtime.frames import RESET_FRAME
 from listener_runtime.host_calls import HostCalls
 from listener_runtime.image import PROGRAM, SNAPSHOT
-from listener_runtime.redaction import Redaction
 from listener_runtime.sandbox_process import STANDARD_MEMORY_MB, SandboxProcess, memory_cost_mb
 from listener_runtime.sandbox_run import Host, run_in
 from listener_runtime.settings import HostSettings, PoolSettings

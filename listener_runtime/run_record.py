@@ -12,9 +12,9 @@ from events.errors import EventsError
 from events.event_schema import EventSchemas
 from events.event_type import check_custom_type, schedule_type
 from events.json_codec import JsonValue
+from events.redaction import Redaction
 from events.run import Emission, LogLine, PushMessage, RunOutcome
 from listener_runtime.frames import Cancel, Done, Emit, Ending, Log, Push, checked_size
-from listener_runtime.redaction import Redaction
 
 FailureStatus: TypeAlias = Literal["failed", "timeout", "killed"]
 

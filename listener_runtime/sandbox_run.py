@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from events.event_schema import EventSchemas
 from events.json_codec import JsonObject, JsonValue
+from events.redaction import Redaction
 from events.run import RunOutcome, RunRequest
 from listener_runtime.cpu_time import CpuWatch
 from listener_runtime.errors import FrameError, HostCallError
@@ -35,7 +36,6 @@ from listener_runtime.frames import (
     run_frame,
 )
 from listener_runtime.listener_state import ListenerState
-from listener_runtime.redaction import Redaction
 from listener_runtime.run_record import FailureStatus, RunRecord
 from listener_runtime.sandbox_process import ProcessEndedError, SandboxProcess
 from listener_runtime.waiting_runs import WaitingRun

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.json_codec import JsonObject, JsonValue, decode, encode
+from events.redaction import Redaction
 from events.run import StateWrite
 from listener_runtime.errors import HostCallError
 from listener_runtime.listener_state import MAX_KEYS, MAX_VALUE_BYTES, ListenerState
-from listener_runtime.redaction import Redaction
 
 KEYS = st.sampled_from(["a", "b", "ba", "c"])
 VALUES = st.recursive(

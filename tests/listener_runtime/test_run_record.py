@@ -4,9 +4,9 @@ import pytest
 
 from events.event_schema import EventSchemas
 from events.json_codec import JsonValue
+from events.redaction import Redaction
 from events.run import Emission, LogLine, PushMessage, RunOutcome
 from listener_runtime.frames import Cancel, Done, Emit, Ending, Log, Push
-from listener_runtime.redaction import Redaction
 from listener_runtime.run_record import (
     MAX_DELAYED_BYTES,
     MAX_EFFECT_BYTES,

@@ -1,7 +1,8 @@
-"""Takes secrets out of whatever leaves a run for a place where others read it.
+"""Takes secrets out of whatever leaves for a place where others read it.
 
-A guest may use a secret, not publish it. This catches what is said by mistake (an error that
-quotes a header); a guest that wants to can always encode a secret first.
+Whoever may use a secret shall not publish it. This catches what is said by mistake (an error that
+quotes a header, a server that answers what it was sent); who wants to can always encode a secret
+first.
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ class Redaction:
     def __init__(self, secrets: Iterable[str]) -> None:
         wanted = sorted({one for one in secrets if len(one) >= _SHORTEST}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, wanted))) if wanted else None
+        encoded = [re.escape(one.encode("utf-8", "replace")) for one in wanted]
+        self._data_pattern = re.compile(b"|".join(encoded)) if encoded else None
 
     def text(self, text: str) -> str:
         """The text without secrets."""
         return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+    def data(self, data: bytes) -> bytes:
+        """The bytes without secrets in UTF-8."""
+        return data if self._data_pattern is None else self._data_pattern.sub(MASK.encode(), data)
 
     def value(self, value: JsonValue) -> JsonValue:
         """The value without secrets in its texts."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from events.json_codec import JsonValue
-from listener_runtime.redaction import Redaction
+from events.redaction import Redaction
 
 
 def test_a_secret_is_masked_wherever_it_stands() -> None:
