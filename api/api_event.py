@@ -16,7 +16,7 @@ from api.caller import Caller
 from api.table_read import TableRead, Telling
 from events.chain import CHAIN_HEADER, TRACEPARENT_HEADER, Chain
 from events.event import Headers, OutgoingEvent
-from events.json_codec import JsonObject, encode
+from events.json_codec import JsonObject, JsonValue, encode
 from events.names import encode_segment
 
 Verb: TypeAlias = Literal["created", "updated", "deleted", "read", "called"]
@@ -57,6 +57,8 @@ class ApiCall:
     telling: Telling = "off"
     traceparent: str | None = None
     chain: Chain | None = None
+    more: JsonObject = field(default_factory=dict[str, JsonValue])
+    """What only calls of its kind have."""
 
     def event(
         self,
@@ -93,6 +95,7 @@ class ApiCall:
             "keys_complete": complete,
             "error": error,
             "trace": self.traceparent,
+            **self.more,
         }
         # Keys come as JSON from the database and are not read again. Every number here is finite,
         # so that nothing has to be looked for that orjson would turn into null.

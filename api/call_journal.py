@@ -2,8 +2,10 @@
 
 One task sends what waits, in groups, and waits for Kafka's word before it sends the next; so
 events are never more than one group out of hand, and what Kafka does not take is sent again. What
-waits is bounded: when Kafka stays away writes are refused at once, and reads as soon as the
-buffer is full. An event that is sent again has the same id.
+waits is bounded: when Kafka stays away writes are refused at once, or their events are spilled to
+disk where that is asked for, and reads are refused as soon as the buffer is full. What is on disk
+is in the queue too, at its place, so that the order of sending is that of the calls. An event that
+is sent again has the same id.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -21,6 +23,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from api.errors import EventsUnavailableError
+from api.event_spill import EventSpill, SpillError
+from api.read_event import TopicEvent
 from events.cluster import Cluster
 from events.event import OutgoingEvent
 from events.partition import partition_for_key
@@ -42,6 +46,17 @@ class _Waiting:
     event: OutgoingEvent
     taken: asyncio.Future[None] | None
     topic: str
+    spilled: bool = False
+    sent: bool = False
+
+
+class _NotTakenError(Exception):
+    """Events that neither Kafka nor the disk has taken; they go on to wait."""
+
+    def __init__(self, why: str, waiting: list[_Waiting]) -> None:
+        super().__init__(why)
+        self.why = why
+        self.waiting = waiting
 
 
 class CallJournal:
@@ -49,6 +64,8 @@ class CallJournal:
 
     Started before the first call, closed after the last.
     `buffered_bytes` is what may wait for Kafka; `durable_s` how long a write waits for its event.
+    `spill` keeps what must not be lost: the events of what is done already, of writes where
+    `spills_writes`, and what waits at the end.
     """
 
     def __init__(
@@ -59,6 +76,8 @@ class CallJournal:
         buffered_bytes: int = 32 * 1024 * 1024,
         durable_s: float = 4.0,
         make_topics: TopicMaking | None = None,
+        spill: EventSpill | None = None,
+        spills_writes: bool = False,
     ) -> None:
         self._cluster = cluster
         self._topic = topic
@@ -66,6 +85,9 @@ class CallJournal:
         self._durable_s = durable_s
         self._make_topics = make_topics
         self._made = {topic}
+        self._spill = spill
+        self._spills_writes = spills_writes and spill is not None
+        self._spilled = 0
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
@@ -74,11 +96,32 @@ class CallJournal:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to send; a Kafka that is away is waited for behind the scenes."""
+        """Begin to send, first what an earlier process has left on disk.
+
+        A Kafka that is away is waited for behind the scenes. Raises SpillError where the file of
+        events cannot be used though writes rely on it.
+        """
+        left = self._open_spill()
+        if left:
+            _log.warning("%d events that Kafka has not taken before are sent first", len(left))
+        for topic, event in left:
+            self._add(_Waiting(event, None, topic, spilled=True))
         self._task = asyncio.create_task(self._run())
 
+    def _open_spill(self) -> list[TopicEvent]:
+        if self._spill is None:
+            return []
+        try:
+            return self._spill.open()
+        except SpillError as error:
+            if self._spills_writes:
+                raise
+            _log.warning("events are kept in memory only while Kafka is away: %s", error)
+            self._spill = None
+            return []
+
     async def close(self) -> None:
-        """Send what waits, for a few seconds at most; says what was not taken."""
+        """Send what waits, for a few seconds at most; keeps on disk what was not taken."""
         if self._task is None:
             return
         with contextlib.suppress(TimeoutError):
@@ -87,28 +130,58 @@ class CallJournal:
                     await asyncio.sleep(0.01)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        if self._waiting:
-            _log.error(
-                "%d API events were not taken by Kafka before the end and are lost, the first %s",
-                len(self._waiting),
-                self._waiting[0].event.value.decode(errors="replace")[:500],
-            )
+        await self._keep_rest()
         await self._stop_producer()
+        if self._spill is not None:
+            self._spill.close()
+
+    async def _keep_rest(self) -> None:
+        left = [(one.topic, one.event) for one in self._waiting if not one.spilled]
+        if not left:
+            return
+        why = "there is no file for them"
+        if self._spill is not None:
+            try:
+                await self._spill.keep(left, beyond=True)
+            except SpillError as error:
+                why = str(error)
+            else:
+                _log.warning("%d events wait on disk for the next start", len(left))
+                return
+        _log.error(
+            "%d API events were not taken by Kafka before the end and are lost (%s), the first %s",
+            *(len(left), why, left[0][1].value.decode(errors="replace")[:500]),
+        )
 
     def check_write(self) -> None:
-        """Raise EventsUnavailableError where Kafka is known to be away."""
+        """Raise EventsUnavailableError where Kafka is known to be away and nothing is spilled."""
+        self._check_running()
+        if self._spills_writes and self._spill is not None and self._trouble:
+            if not self._spill.has_room:
+                raise EventsUnavailableError(f"{self._trouble}; and the spill is full")
+            return
+        self.check_kafka()
+
+    def check_kafka(self) -> None:
+        """Raise EventsUnavailableError where Kafka is known to be away, whatever is spilled.
+
+        What runs code needs Kafka itself: the run's record is part of the call.
+        """
         self.check_read()
         if self._trouble:
             raise EventsUnavailableError(self._trouble)
 
     def check_read(self) -> None:
         """Raise EventsUnavailableError where there is no room for another event."""
-        if self._task is None or self._task.done():
-            raise EventsUnavailableError("the sending of events has ended; see the service's log")
+        self._check_running()
         if self._waiting_bytes >= self._buffered_bytes:
             raise EventsUnavailableError(
                 f"{len(self._waiting)} events wait for Kafka: {self._trouble or 'it is slow'}"
             )
+
+    def _check_running(self) -> None:
+        if self._task is None or self._task.done():
+            raise EventsUnavailableError("the sending of events has ended; see the service's log")
 
     def note(self, event: OutgoingEvent, topic: str | None = None) -> None:
         """Send an event soon; it is kept until Kafka has it."""
@@ -117,29 +190,99 @@ class CallJournal:
     async def record(
         self, event: OutgoingEvent, refused: OutgoingEvent, topic: str | None = None
     ) -> None:
-        """Send an event and wait until Kafka has it.
+        """Send an event and wait until Kafka has it, or until it is on disk where that is enough.
 
-        Raises EventsUnavailableError where it does not take it in time. Then `refused`, which
+        Raises EventsUnavailableError where neither comes about in time. Then `refused`, which
         says that the call was not carried out, takes the event's place among those that wait.
         """
+        try:
+            told = ((topic or self._topic, event),)
+            await self._record(told, spills=self._spills_writes)
+        except _NotTakenError as error:
+            (waiting,) = error.waiting
+            self._waiting_bytes += len(refused.value) - len(waiting.event.value)
+            waiting.event = refused
+            raise EventsUnavailableError(error.why) from error
+
+    async def record_all(self, events: Sequence[OutgoingEvent]) -> None:
+        """Send events in their order and wait for all; raises EventsUnavailableError.
+
+        They are sent later all the same where it does.
+        """
+        try:
+            told = [(self._topic, event) for event in events]
+            await self._record(told, spills=self._spills_writes)
+        except _NotTakenError as error:
+            raise EventsUnavailableError(error.why) from error
+
+    async def record_done(self, event: OutgoingEvent) -> None:
+        """Send the event of what is done and cannot be undone: on Kafka, else on disk.
+
+        Where neither takes it, it goes on to wait in memory, and the log says so.
+        """
+        try:
+            await self._record(((self._topic, event),), spills=True)
+        except _NotTakenError as error:
+            _log.error("the event %s is in memory only: %s", event.id, error.why)
+
+    async def _record(self, told: Sequence[TopicEvent], *, spills: bool) -> None:
+        if not told:
+            return
+        added = [_Waiting(event, None, topic) for topic, event in told]
+        for waiting in added:
+            self._add(waiting)
+        if not (spills and self._trouble and self._spill is not None):
+            await self._wait_for(added)
+        why = self._trouble
+        if spills and self._spill is not None:
+            try:
+                await self._keep(added, self._spill)
+            except SpillError as error:
+                why = f"{why}; {error}"
+            else:
+                return
+        if not all(waiting.sent for waiting in added):
+            raise _NotTakenError(why, added)
+
+    async def _wait_for(self, added: list[_Waiting]) -> None:
+        """Wait until Kafka has them, or for as long as a write may wait."""
+        # Taken in order: when Kafka has the last it has them all.
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(event, taken, topic or self._topic)
-        self._add(waiting)
+        added[-1].taken = taken
         try:
             async with asyncio.timeout(self._durable_s):
                 await taken
-        except (TimeoutError, EventsUnavailableError) as error:
-            if taken.done() and not taken.cancelled() and taken.exception() is None:
-                return  # taken at the very end of its time
-            self._waiting_bytes += len(refused.value) - len(waiting.event.value)
-            waiting.event = refused
-            if not self._trouble:
+        except (TimeoutError, EventsUnavailableError):
+            added[-1].taken = None
+            if not self._trouble and not added[-1].sent:
                 self._trouble = f"no answer within {self._durable_s:g} s"
-            raise EventsUnavailableError(self._trouble) from error
+
+    async def _keep(self, added: list[_Waiting], spill: EventSpill) -> None:
+        # Counted before they are written: the file is not emptied while they are on their way.
+        kept = [waiting for waiting in added if not waiting.sent]
+        if not kept:
+            return
+        self._count_spilled(kept, spilled=True)
+        try:
+            await spill.keep([(waiting.topic, waiting.event) for waiting in kept])
+        except BaseException:
+            self._count_spilled(kept, spilled=False)
+            raise
+
+    def _count_spilled(self, changed: list[_Waiting], *, spilled: bool) -> None:
+        for waiting in changed:
+            if waiting.sent or waiting.spilled == spilled:
+                continue
+            waiting.spilled = spilled
+            self._spilled += 1 if spilled else -1
+            self._waiting_bytes += len(waiting.event.value) * (-1 if spilled else 1)
 
     def _add(self, waiting: _Waiting) -> None:
         self._waiting.append(waiting)
-        self._waiting_bytes += len(waiting.event.value)
+        if waiting.spilled:
+            self._spilled += 1
+        else:
+            self._waiting_bytes += len(waiting.event.value)
         self._wake.set()
 
     async def _run(self) -> None:
@@ -164,9 +307,18 @@ class CallJournal:
                         # Refused while it was on its way: that is still to be told.
                         self._waiting.append(done)
                         continue
-                    self._waiting_bytes -= len(event.value)
-                    if done.taken is not None and not done.taken.done():
-                        done.taken.set_result(None)
+                    self._sent(done)
+                if self._spill is not None and not self._spilled and not self._spill.is_empty:
+                    await self._spill.clear(lambda: not self._spilled)
+
+    def _sent(self, done: _Waiting) -> None:
+        done.sent = True
+        if done.spilled:
+            self._spilled -= 1
+        else:
+            self._waiting_bytes -= len(done.event.value)
+        if done.taken is not None and not done.taken.done():
+            done.taken.set_result(None)
 
     async def _fail(self, group: list[_Waiting], error: Exception) -> None:
         if not self._trouble:

@@ -118,6 +118,15 @@ class CallRecording:
             told = [self._journal.record(event, event, topic) for topic, event in self._reads()]
             await asyncio.gather(*told)
 
+    async def done(self, outcome: Outcome, status: int, *, wait: bool) -> None:
+        """After what another server has done, which nothing takes back: before its answer."""
+        event = self._call.event(outcome, status, self._elapsed_ms())
+        self._recorded = True
+        if wait:
+            await self._journal.record_done(event)
+        else:
+            self._journal.note(event)
+
     async def failed(self, error: ApiError, outcome: Outcome, *, wait: bool) -> None:
         """Before an error is answered; the event of a write that failed is waited for."""
         if self._recorded and isinstance(error, EventsUnavailableError):

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, get_args
 
 import msgspec
 
+from api.body_policy import Bodies, BodyPolicy
 from api.errors import ApiDefinitionError
 from events.errors import InvalidSchemaError
 from events.event_schema import JsonSchema
@@ -40,6 +41,14 @@ class CustomApi(VersionedDefinition, frozen=True, forbid_unknown_fields=True, kw
     modules: tuple[str, ...] = ()
     reuse: bool = False
     recursion: int = 0
+    bodies: Bodies = "none"
+    redact: tuple[str, ...] = ()
+    body_kb: int = 16
+
+    @property
+    def body_policy(self) -> BodyPolicy:
+        """What of the bodies stands in events; raises ValueError."""
+        return BodyPolicy.parse(self.bodies, self.redact, self.body_kb)
 
     @property
     def kind(self) -> str:
@@ -79,6 +88,10 @@ def check_custom_api(api: CustomApi) -> CustomApi:
     _check_words("method", api.methods, METHODS)
     _check_words("role", api.roles, _ROLES)
     check_run_limits(api)
+    try:
+        _ = api.body_policy
+    except ValueError as error:
+        raise ApiDefinitionError(str(error)) from error
     if api.schema is not None:
         try:
             JsonSchema(f"the custom API {api.name}", api.schema)

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.answer import Answer, error_answer
 from api.api_event import ApiCall, Outcome, Verb, data_type
+from api.body_policy import shown_parameters
 from api.call_hooks import CallHooks, HookedCall
 from api.call_journal import CallJournal
 from api.call_recording import (
@@ -83,6 +84,9 @@ class DataApi:
         self._callers = callers
         self._journal = journal
         self._settings = settings
+        self._hidden = frozenset(
+            name for one in settings.sources.values() for name in one.bodies.hidden_parameters
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One call, from its first byte to the last of its answer."""
@@ -135,7 +139,8 @@ class DataApi:
         if is_function:
             call.operation = "call"
         parameters = read_parameters(scope["query_string"].decode("latin-1"))
-        call.parameters = dict(parameters)
+        # Before it is known which source is meant, what any of them hides is hidden.
+        call.parameters = shown_parameters(dict(parameters), self._hidden)
         preferences = parse_preferences(headers.get("prefer", ""))
         if preferences.resolution is not None and method == "POST":
             call.operation = "upsert"
@@ -168,17 +173,42 @@ class DataApi:
         call.type = data_type(source.name, name, verb)
         if self._hooks is not None:
             request = await self._hooked(self._hooks, request, call)
-        return await source.answer(request, call, recording.commit)
+        return await self._carried_out(source, request, call, recording)
+
+    async def _carried_out(
+        self, source: DataSource, request: DataRequest, call: ApiCall, recording: CallRecording
+    ) -> Answer:
+        """The source's answer, the call's bodies told of as the source's settings ask."""
+        bodies = self._settings.sources[source.name].bodies
+        if bodies.of_request:
+            kind = request.headers.get("content-type", "")
+            given = tuple(request.headers.items())
+            call.more["request"] = bodies.described(given, request.body, kind)
+        if not bodies.of_response:
+            return await source.answer(request, call, recording.commit)
+
+        def describe(answer: Answer) -> None:
+            call.more["response"] = bodies.described(
+                answer.headers, answer.body, answer.content_type or ""
+            )
+
+        async def commit(answer: Answer) -> None:
+            describe(answer)
+            await recording.commit(answer)
+
+        answer = await source.answer(request, call, commit)
+        describe(answer)
+        return answer
 
     async def _hooked(self, hooks: CallHooks, request: DataRequest, call: ApiCall) -> DataRequest:
         """The request as hooks want it; raises ApiError where they refuse it."""
         await hooks.when_known()
         if not hooks.is_needed(call.type):
             return request
-        self._journal.check_write()
+        self._journal.check_kafka()
         asked = HookedCall(request.parameters, request.body, request.headers)
         hooked = await hooks.before(call, asked)
-        call.parameters = dict(hooked.query)
+        call.parameters = shown_parameters(dict(hooked.query), self._hidden)
         return replace(request, parameters=hooked.query, body=hooked.body, headers=hooked.headers)
 
     async def _description(self, call: ApiCall, url: str) -> Answer:

@@ -105,11 +105,7 @@ class EventApi:
         emissions = _emissions(body, self._settings.schemas, call)
         call.name = ", ".join(sorted({one.event_type for one in emissions}))
         call.rows = len(emissions)
-        for one in emissions[:-1]:
-            self._emitted.note(one.event)
-        if emissions:
-            # Taken in order: when Kafka has the last it has them all.
-            await self._emitted.record(emissions[-1].event, emissions[-1].event)
+        await self._emitted.record_all([one.event for one in emissions])
         ids: list[JsonValue] = [one.event.id for one in emissions]
         return Answer(201, encode({"ids": ids}), JSON)
 

@@ -59,7 +59,7 @@ async def send_answer(
     out.append((b"rowcast-call", call_id.encode()))
     if answer.content_type is not None:
         out.append((b"content-type", answer.content_type.encode()))
-    if answer.status != 204:
+    if answer.status not in (204, 304):
         out.append((b"content-length", b"%d" % len(answer.body)))
     if "origin" in headers:
         out += [

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.answer import JSON, Answer, error_answer
 from api.api_event import ApiCall
+from api.body_policy import BodyPolicy
 from api.call_hooks import CallHooks, HookedCall
 from api.call_journal import CallJournal
 from api.call_recording import (
@@ -63,6 +64,7 @@ PREFIX: Final = "/functions/v1/"
 class _Served:
     api: CustomApi
     schema: JsonSchema | None
+    bodies: BodyPolicy
 
 
 class FunctionApi:
@@ -134,14 +136,18 @@ class FunctionApi:
         if not call.name:
             return self._description(call, scope.get("root_path", ""))
         served = self._find(call)
-        self._journal.check_write()
+        call.parameters = served.bodies.parameters(call.parameters)
+        self._journal.check_kafka()
         self._calls.check()
         body = await read_request_body(receive, headers, self._settings.body_bytes_max)
         if self._hooks.is_needed(called := _type(call.name, "called")):
             call.type = called
             hooked = await self._hooks.before(call, HookedCall(tuple(query), body, headers))
             query, body, headers = list(hooked.query), hooked.body, dict(hooked.headers)
-            call.parameters = dict(query)
+            call.parameters = served.bodies.parameters(dict(query))
+        if served.bodies.of_request:
+            kind = headers.get("content-type", "")
+            call.more["request"] = served.bodies.described(tuple(headers.items()), body, kind)
         argument = _argument(served, call, below, query, headers, body)
         run = CodeRun(
             code=served.api,
@@ -152,9 +158,11 @@ class FunctionApi:
             traceparent=call.traceparent,
             modules=self._calls.modules(served.api.modules),
         )
-        return await self._run(run, call, recording)
+        return await self._run(run, call, recording, served.bodies)
 
-    async def _run(self, run: CodeRun, call: ApiCall, recording: CallRecording) -> Answer:
+    async def _run(
+        self, run: CodeRun, call: ApiCall, recording: CallRecording, bodies: BodyPolicy
+    ) -> Answer:
         started_ms = time.time_ns() // 1_000_000
         outcome = await self._calls.run(run)
         answer, outcome = _read_outcome(run, outcome)
@@ -165,6 +173,10 @@ class FunctionApi:
             event = recording.event(failure.status, "failed", failure)
         else:
             call.type = _type(call.name, "called")
+            if bodies.of_response:
+                call.more["response"] = bodies.described(
+                    answer.headers, answer.body, answer.content_type or ""
+                )
             event = recording.event(answer.status, "ok" if answer.status < 400 else "failed")
             failure = None
         await self._calls.commit(run, outcome, records, OutgoingRecord.of(event, self._api_topic))
@@ -224,7 +236,7 @@ class FunctionApi:
             if known is None or known.api != api:
                 subject = f"the input of {name}"
                 schema = None if api.schema is None else JsonSchema(subject, api.schema)
-                known = _Served(api, schema)
+                known = _Served(api, schema, api.body_policy)
             self._served[name] = known
 
 

@@ -10,10 +10,12 @@ from api.code_serving import CodeServing, CodeSettings
 from api.data_api import PREFIX, DataApi
 from api.data_source import DataSource
 from api.event_api import PATH, EventApi
+from api.event_spill import EventSpill
 from api.mongo_data import MongoData
 from api.postgres_data import PostgresData
 from api.postgres_database import PostgresDatabase
 from api.settings import ApiSettings, PostgresApiSource
+from api.third_party_api import PartySettings, ThirdPartyApi
 from events.cluster import Cluster
 from events.token import TokenVerifier
 
@@ -22,7 +24,7 @@ class ApiService:
     """Started before its routes are served, closed after; `journal` is one of its own if none.
 
     `make_topics` makes a table's topic of reads before the first one is told of; without `code`
-    there are no custom APIs and no hooks.
+    there are no custom APIs and no hooks, without `parties` no third-party APIs.
     """
 
     def __init__(
@@ -33,8 +35,15 @@ class ApiService:
         journal: CallJournal | None = None,
         make_topics: TopicMaking | None = None,
         code: CodeSettings | None = None,
+        parties: PartySettings | None = None,
     ) -> None:
-        self._journal = journal or CallJournal(cluster, cluster.topics.api, make_topics=make_topics)
+        self._journal = journal or CallJournal(
+            cluster,
+            cluster.topics.api,
+            make_topics=make_topics,
+            spill=_spill(settings, "api"),
+            spills_writes=settings.spills_writes,
+        )
         self._sources: list[DataSource] = [
             PostgresData(PostgresDatabase(name, source, settings), source, settings.rows_max)
             if isinstance(source, PostgresApiSource)
@@ -42,11 +51,17 @@ class ApiService:
             for name, source in settings.sources.items()
         ]
         callers = CallerReader(verifier)
-        self._emitted = CallJournal(cluster, cluster.topics.events)
+        self._emitted = CallJournal(
+            cluster,
+            cluster.topics.events,
+            spill=_spill(settings, "events"),
+            spills_writes=settings.spills_writes,
+        )
         self._code = code and CodeServing(cluster, settings, code, callers, self._journal)
         hooks = self._code.hooks if self._code else None
         self._data = DataApi(self._sources, callers, self._journal, settings, hooks)
         self._events = EventApi(callers, self._journal, self._emitted, settings)
+        self._parties = parties and ThirdPartyApi(callers, self._journal, settings, parties, hooks)
 
     async def start(self) -> None:
         """Begin to connect; what is away is waited for behind the scenes."""
@@ -65,6 +80,8 @@ class ApiService:
         await self._journal.close()
         for source in self._sources:
             await source.close()
+        if self._parties is not None:
+            await self._parties.close()
 
     def routes(self) -> list[BaseRoute]:
         """What is served."""
@@ -72,4 +89,11 @@ class ApiService:
             Mount(PREFIX.rstrip("/"), app=self._data),
             Route(PATH, self._events),
             *(self._code.routes() if self._code else ()),
+            *(self._parties.routes() if self._parties else ()),
         ]
+
+
+def _spill(settings: ApiSettings, name: str) -> EventSpill | None:
+    if settings.spill_folder is None:
+        return None
+    return EventSpill(settings.spill_folder / f"{name}.events", settings.spill_bytes_max)

@@ -85,7 +85,9 @@ class Rehearsal:
                 answer = {"matched": count, "modified": count, "upserted": None}
             case "mongo.delete":
                 answer = {"deleted": await self._count(args)}
-            case "http.request" if str(args.get("method")).upper() not in _READING_METHODS:
+            case "http.request" | "api.request" if (
+                str(args.get("method")).upper() not in _READING_METHODS
+            ):
                 answer = {"status": 200, "headers": {}, "body": ""}
             case "mail.send":
                 answer = self._calls.check_mail(args)
@@ -157,6 +159,6 @@ class TracedCalls:
 
 
 def _only_reads(name: str, args: JsonObject) -> bool:
-    if name == "http.request":
+    if name in ("http.request", "api.request"):
         return str(args.get("method")).upper() in _READING_METHODS
     return name in _READING_CALLS

@@ -23,6 +23,7 @@ from events.mail import Mail
 from events.run import RunRequest
 from listener_runtime import cache
 from listener_runtime.address_policy import AddressPolicy
+from listener_runtime.api_calls import ApiArguments, ApiCalls
 from listener_runtime.cache import Cache, EmbeddedCache
 from listener_runtime.errors import HostCallError
 from listener_runtime.host_call_steps import Steps, idempotency_key
@@ -67,7 +68,7 @@ _POSTGRES: Final = (
     *("db.begin", "db.commit", "db.rollback"),
 )
 CALL_NAMES: Final = (
-    *(*_POSTGRES, *_MONGO, "http.request"),
+    *(*_POSTGRES, *_MONGO, "http.request", "api.request"),
     *("cache.get", "cache.set", "cache.delete", "mail.send"),
 )
 
@@ -86,6 +87,7 @@ class HostCalls:
             AddressPolicy.parse(settings.http_allow, settings.http_private),
             own=OwnService(settings.http_own, settings.chain_secret),
         )
+        self.apis = ApiCalls(settings.service_url, settings.chain_secret)
         self.cache: Cache = (
             RedisCache(settings.cache, settings.cache_prefix)
             if settings.cache
@@ -108,6 +110,7 @@ class HostCalls:
         for database in self.databases.values():
             await database.close()
         await self.http.close()
+        await self.apis.close()
         await self.cache.close()
 
 
@@ -133,6 +136,7 @@ class RunCalls:
             "db.commit": self._commit,
             "db.rollback": self._rollback,
             "http.request": self._request,
+            "api.request": self._api_request,
             "cache.get": self._cache_get,
             "cache.set": self._cache_set,
             "cache.delete": self._cache_delete,
@@ -267,6 +271,10 @@ class RunCalls:
     async def _request(self, args: JsonObject) -> JsonObject:
         given = _convert("http.request", args, RequestArguments)
         return await self._shared.http.request(given, self._run, self._steps)
+
+    async def _api_request(self, args: JsonObject) -> JsonObject:
+        given = _convert("api.request", args, ApiArguments)
+        return await self._shared.apis.request(given, self._run, self._steps)
 
     async def _cache_get(self, args: JsonObject) -> JsonObject:
         given = _convert("cache.get", args, cache.Get)

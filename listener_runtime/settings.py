@@ -50,8 +50,9 @@ class HostSettings:
 
     `http_allow` holds `host:port` that g.http may call; `http_private` those of them that may lie
     on private or loopback addresses; `http_own` those where our own HTTP service is, which get the
-    run's chain, signed with `chain_secret`; `cache` is the address of a Redis, the embedded cache
-    where empty; `schemas` are those of the events that runs emit; `smtp` is where mails go.
+    run's chain, signed with `chain_secret`; `service_url` is where g.api reaches that service;
+    `cache` is the address of a Redis, the embedded cache where empty; `schemas` are those of the
+    events that runs emit; `smtp` is where mails go.
     """
 
     databases: Mapping[str, DatabaseAccess] = field(default_factory=dict[str, DatabaseAccess])
@@ -59,6 +60,7 @@ class HostSettings:
     http_private: tuple[str, ...] = ()
     http_own: tuple[str, ...] = ()
     chain_secret: str = ""
+    service_url: str = ""
     cache: str = ""
     cache_prefix: str = "rowcast"
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -16,6 +16,7 @@ from typing import Annotated, Literal, TypeAlias, cast
 
 import msgspec
 
+from api.body_policy import Bodies, BodyPolicy
 from rowcast.errors import ConfigurationError
 from rowcast.example_files import example_names
 from rowcast.mail_settings import MailSettings
@@ -63,7 +64,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[http]: `port` 0 means the installation's first; `jwt_secret` empty means one made for it.
 
-    `jwks` is the file or address of a key set; the rest bounds a call of the data API.
+    `jwks` is the file or address of a key set; `url` is where the other services reach this one,
+    its own address where empty; `without_kafka` says what becomes of writes while Kafka is away,
+    `spill_mb` how much may wait on disk; the rest bounds a call of the data API.
     """
 
     host: str = "127.0.0.1"
@@ -74,6 +77,9 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_mb: _BodyMb = 10
     statement_timeout_s: _StatementTimeout = 10.0
     connections: _Connections = 16
+    without_kafka: Literal["refuse", "spill"] = "refuse"
+    spill_mb: _SpillMb = 64
+    url: str = ""
 
 
 class ReadsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +101,8 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `listener_dsn` is the address that listeners' code works through, `api_dsn` the data API's;
     each is `dsn` where empty. `api_read` and `api_write` name, for a MongoDB, the collections
-    that roles beside service_role may use.
+    that roles beside service_role may use. `bodies`, `redact` and `body_kb` say what of the data
+    API's bodies stands in events.
     """
 
     kind: Literal["postgres", "mongo"]
@@ -125,6 +132,14 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failover_slot: bool = True
     primary_dsn: str = ""
     reads: ReadsSettings = ReadsSettings()
+    bodies: Bodies = "none"
+    redact: tuple[str, ...] = ()
+    body_kb: int = 16
+
+    @property
+    def body_policy(self) -> BodyPolicy:
+        """What of the data API's bodies stands in events; raises ValueError."""
+        return BodyPolicy.parse(self.bodies, self.redact, self.body_kb, each_row=True)
 
 
 class ListenerHttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -220,6 +235,10 @@ def _check_source(name: str, source: str, settings: SourceSettings) -> None:
             f"{name}: found the source name {source!r}, expected lower-case letters, digits "
             "and underscores, a letter first; it becomes part of topic and slot names"
         )
+    try:
+        _ = settings.body_policy
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: [sources.{source}]: {error}") from error
     if settings.kind == "mongo" and settings.on_gap == "snapshot":
         raise ConfigurationError(
             f"{name}: found on_gap = 'snapshot' in [sources.{source}], expected 'stop' or "

@@ -16,6 +16,7 @@ from typing import Final
 from api.call_hook import decode_call_hook
 from api.custom_api import decode_custom_api
 from api.errors import ApiDefinitionError
+from api.third_party_definition import decode_third_party, parse_third_party_file
 from events.kept_definition import KeptDefinition, definition_record_key, kind_of_key
 from router.definition import decode_definition
 from router.errors import DefinitionError
@@ -61,6 +62,10 @@ KINDS: Final = (
     ),
     DefinitionKind(
         "hook", "hook", ".py", "before", parse_call_hook_file, decode_call_hook, served=True
+    ),
+    DefinitionKind(
+        *("third_party", "third-party API", ".toml", "third_party"),
+        *(parse_third_party_file, decode_third_party, True),
     ),
     DefinitionKind("listener", "listener", "", "", _parse_listener, decode_definition),
 )

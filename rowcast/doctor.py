@@ -19,6 +19,7 @@ from infra.errors import InfraError
 from listener_runtime.confinement_report import confinement_report
 from listener_runtime.pool import SandboxPool
 from listener_runtime.smtp_sender import SmtpSender
+from rowcast.api_examination import examine_api
 from rowcast.installation import Installation
 from rowcast.package_lock import locked_tenants
 from rowcast.packages import image_trouble
@@ -39,6 +40,7 @@ async def examine(installation: Installation) -> list[Finding]:
             findings += await examine_postgres(installation.postgres_source(name))
         else:
             findings += await examine_mongo(installation.mongo_source(name))
+    findings += await examine_api(installation)
     findings.append(await _sandbox(installation))
     findings += await _mail(installation)
     findings += _packages(installation)

@@ -5,6 +5,7 @@ DIR/secrets.json    passwords and the token secret made for it; its owner's eyes
 DIR/status.json     what runs, written by the supervisor
 DIR/packages        tenants' third-party packages: locks and wheels
 DIR/images          the sandbox images made of them
+DIR/unsent          events of API calls that Kafka has not taken yet
 DIR/spill           transactions in progress, where a source has streaming = "on"
 DIR/kafka, postgres, mongo, logs
 """
@@ -34,6 +35,7 @@ from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.mongo import EmbeddedMongo
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.server import EmbeddedServer
+from listener_runtime.own_service import OwnService
 from listener_runtime.settings import HostSettings, MongoAccess, PostgresAccess, SmtpSettings
 from rowcast.configuration import (
     Configuration,
@@ -87,6 +89,20 @@ class Installation:
         return f"http://{self.configuration.http.host}:{self.http_port}"
 
     @property
+    def service_url(self) -> str:
+        """Where the other services reach the HTTP service."""
+        if self.configuration.http.url:
+            return self.configuration.http.url
+        host = self.configuration.http.host
+        if host in ("0.0.0.0", "::"):
+            host = "127.0.0.1" if host == "0.0.0.0" else "::1"
+        return (
+            f"http://[{host}]:{self.http_port}"
+            if ":" in host
+            else f"http://{host}:{self.http_port}"
+        )
+
+    @property
     def jwt_secret(self) -> str:
         """What tokens are signed with."""
         return self.configuration.http.jwt_secret or self.secrets.jwt_secret
@@ -95,6 +111,11 @@ class Installation:
     def logs(self) -> Path:
         """Folder of the processes' logs."""
         return self.folder / "logs"
+
+    @property
+    def unsent(self) -> Path:
+        """Folder of events that Kafka has not taken yet."""
+        return self.folder / "unsent"
 
     @property
     def images(self) -> Path:
@@ -230,7 +251,8 @@ class Installation:
                 address = self.api_dsn(name)
                 database = conninfo_to_dict(address).get("dbname") or self.database(name)
                 sources[name] = PostgresApiSource(
-                    address, publication, str(database), settings.reads.data_api
+                    *(address, publication, str(database), settings.reads.data_api),
+                    bodies=settings.body_policy,
                 )
             else:
                 sources[name] = MongoApiSource(
@@ -239,6 +261,7 @@ class Installation:
                     settings.api_read,
                     settings.api_write,
                     settings.reads.data_api,
+                    settings.body_policy,
                 )
         http = self.configuration.http
         return ApiSettings(
@@ -249,6 +272,10 @@ class Installation:
             connections_max=http.connections,
             schemas=self.event_schemas(),
             chain_secret=self.jwt_secret,
+            secrets=self.configuration.secrets,
+            spill_folder=self.unsent,
+            spill_bytes_max=http.spill_mb * 1024 * 1024,
+            spills_writes=http.without_kafka == "spill",
         )
 
     def postgres_source(self, name: str) -> PostgresSource:
@@ -314,6 +341,7 @@ class Installation:
             http_private=http.private,
             http_own=(*self._own_addresses(), *http.own),
             chain_secret=self.jwt_secret,
+            service_url=self.service_url,
             cache=self.configuration.listeners.cache,
             cache_prefix=self.configuration.kafka.prefix,
             secrets=self.configuration.secrets,
@@ -324,6 +352,11 @@ class Installation:
     def smtp_settings(self) -> SmtpSettings:
         """The server that takes mails; raises ConfigurationError where [smtp] is wrong."""
         return smtp_settings(self.configuration.smtp, self.configuration.secrets)
+
+    def own_service(self) -> OwnService:
+        """Where calls carry their chain; raises SandboxError for an entry that is none."""
+        http = self.configuration.listeners.http
+        return OwnService((*self._own_addresses(), *http.own), self.jwt_secret)
 
     def _own_addresses(self) -> tuple[str, ...]:
         """Where the HTTP service listens on this machine."""

@@ -19,7 +19,9 @@ from typing import TypeAlias
 
 from api.code_serving import CodeSettings
 from api.definition_table import DefinitionTable
+from api.event_spill import SpillError
 from api.service import ApiService
+from api.third_party_api import PartySettings
 from cdc.mongo import capture_mongo
 from cdc.pgaudit_reads import capture_reads
 from cdc.postgres import capture_postgres
@@ -33,10 +35,12 @@ from listener_runtime.smtp_sender import SmtpSender
 from push.service import PushService
 from router.router import Router
 from rowcast.code_runner import CodeRunner
+from rowcast.errors import ConfigurationError
 from rowcast.http_app import make_app
 from rowcast.http_server import HttpServer
 from rowcast.installation import Installation
 from rowcast.key_set import KeySet
+from rowcast.outbound import PinnedOutbound
 from rowcast.served_definitions import ServedDefinitions
 from rowcast.supervised_process import READY_VARIABLE
 
@@ -118,6 +122,7 @@ def http_service(installation: Installation) -> Service:
             settings,
             make_topics=partial(ensure_topics, cluster),
             code=CodeSettings(table, runner, f"{socket.gethostname()}-{installation.http_port}"),
+            parties=PartySettings(table, PinnedOutbound(installation.own_service())),
         )
         host = installation.configuration.http.host
         app = make_app(installation, [*push.routes(), *api.routes()])
@@ -126,7 +131,13 @@ def http_service(installation: Installation) -> Service:
         await definitions.start()
         await runner.start()
         await push.start()
-        await api.start()
+        try:
+            await api.start()
+        except SpillError as error:
+            raise ConfigurationError(
+                f"{error}; it is for events of writes while Kafka is away, as "
+                'http.without_kafka = "spill" asks'
+            ) from error
         try:
             await server.run_until(stop)
         finally:

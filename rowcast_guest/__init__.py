@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 __all__ = [
+    "Api",
     "Cache",
     "Collection",
     "Database",
@@ -101,6 +102,44 @@ class Http(Protocol):
         ...
 
     async def delete(self, url: str, **options: Json) -> Response:
+        """DELETE."""
+        ...
+
+
+class Api(Protocol):
+    """A third-party API; its credential is added outside of the sandbox."""
+
+    async def request(
+        self,
+        method: str,
+        path: str = "",
+        *,
+        params: Mapping[str, Json] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: str | bytes | None = None,
+        json: Json = None,
+        timeout_s: float | None = None,
+    ) -> Response:
+        """Call a path of it; returns its answer, whatever the status."""
+        ...
+
+    async def get(self, path: str = "", **options: Json) -> Response:
+        """GET."""
+        ...
+
+    async def post(self, path: str = "", **options: Json) -> Response:
+        """POST."""
+        ...
+
+    async def put(self, path: str = "", **options: Json) -> Response:
+        """PUT."""
+        ...
+
+    async def patch(self, path: str = "", **options: Json) -> Response:
+        """PATCH."""
+        ...
+
+    async def delete(self, path: str = "", **options: Json) -> Response:
         """DELETE."""
         ...
 
@@ -366,6 +405,10 @@ class G(Protocol):
 
     def db(self, source: str) -> Database:
         """The database of a source, by its name in rowcast.toml."""
+        ...
+
+    def api(self, name: str) -> Api:
+        """A third-party API, by the name of its definition."""
         ...
 
     def emit(

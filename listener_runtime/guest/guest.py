@@ -63,6 +63,10 @@ class G:
         """The database of a source, by its name in rowcast.toml."""
         return Database(source)
 
+    def api(self, name):
+        """A third-party API, by the name of its definition."""
+        return Api(name)
+
     def emit(self, type, data=None, *, key=None, delay=None):
         """Emit an event `custom.<name>`, once the run has ended well, or so much later."""
         when = {} if delay is None else {"delay_s": _seconds(delay)}
@@ -463,6 +467,51 @@ class Http:
     async def delete(self, url, **options):
         """DELETE."""
         return await self.request("DELETE", url, **options)
+
+
+class Api:
+    """A third-party API; the credential is added outside."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name):
+        self._name = name
+
+    async def request(
+        self, method, path="", *, params=None, headers=None, body=None, json=None, timeout_s=None
+    ):
+        """Call a path of it; returns a Response, whatever its status."""
+        args = {"api": self._name, "method": method, "path": path}
+        if isinstance(body, (bytes, bytearray)):
+            body = {"base64": base64.b64encode(body).decode()}
+        for name, value in (
+            ("params", params), ("headers", headers), ("body", body), ("timeout_s", timeout_s),
+        ):
+            if value is not None:
+                args[name] = value
+        if json is not None:
+            args["json"] = json
+        return Response(await _runner.call("api.request", args))
+
+    async def get(self, path="", **options):
+        """GET."""
+        return await self.request("GET", path, **options)
+
+    async def post(self, path="", **options):
+        """POST."""
+        return await self.request("POST", path, **options)
+
+    async def put(self, path="", **options):
+        """PUT."""
+        return await self.request("PUT", path, **options)
+
+    async def patch(self, path="", **options):
+        """PATCH."""
+        return await self.request("PATCH", path, **options)
+
+    async def delete(self, path="", **options):
+        """DELETE."""
+        return await self.request("DELETE", path, **options)
 
 
 class Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import LiteralString
@@ -14,14 +14,19 @@ import psycopg
 from psycopg import sql
 from starlette.applications import Starlette
 
+from api.definition_table import DefinitionTable
 from api.service import ApiService
 from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
+from api.third_party_api import PartySettings
 from cdc.topic_creation import ensure_own_topics, ensure_topics
 from events.cluster import Cluster
 from events.event_schema import EventSchemas
+from events.kept_definition import KeptDefinition
 from events.token import Role, TokenVerifier, make_token
 from events.topic import Topics
 from infra.embedded.postgres import EmbeddedPostgres
+from listener_runtime.own_service import OwnService
+from rowcast.outbound import PinnedOutbound
 
 SECRET = "a secret of thirty-two characters"
 
@@ -58,6 +63,8 @@ async def serving(
     body_bytes_max: int = 100_000,
     schemas: EventSchemas | None = None,
     topics: Topics | None = None,
+    definitions: Sequence[KeptDefinition] = (),
+    secrets: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of an API over these sources, as `ada`."""
     topics = topics or Topics(f"api{uuid.uuid4().hex[:8]}")
@@ -70,10 +77,20 @@ async def serving(
         statement_timeout_s=statement_timeout_s,
         connections_max=4,
         schemas=schemas or EventSchemas(),
+        secrets=secrets or {},
+        chain_secret=SECRET,
     )
     verifier = TokenVerifier(SECRET, nameless=True)
     make_topics = partial(ensure_topics, cluster)
-    service = ApiService(cluster, verifier, settings, make_topics=make_topics)
+    table = DefinitionTable()
+    table.replace(definitions, {})
+    service = ApiService(
+        cluster,
+        verifier,
+        settings,
+        make_topics=make_topics,
+        parties=PartySettings(table, PinnedOutbound(OwnService((), ""))),
+    )
     await service.start()
     try:
         async with httpx.AsyncClient(
