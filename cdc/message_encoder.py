@@ -20,6 +20,7 @@ import orjson
 from cdc.errors import SourceFormatError
 from cdc.pgoutput import LogicalMessage
 from cdc.read_message import READ_PREFIX, read_record
+from cdc.recent_commits import RecentCommits
 from cdc.row_encoder import TransactionBytes
 from events.event_id import postgres_message_id
 from events.event_type import check_custom_type
@@ -71,6 +72,8 @@ class MessageEncoder:
     """The encoder of one source's logical messages; all stand on one topic but custom events."""
 
     def __init__(self, source: str, database: str, events_topic: str) -> None:
+        self.commits = RecentCommits()
+        """Fed by whoever reads the stream."""
         self._events_topic = events_topic
         self._topic = f"{encode_segment(source)}.messages"
         self._source = source
@@ -91,7 +94,8 @@ class MessageEncoder:
         if message.prefix != READ_PREFIX:
             return self.record(message, MessagePlace.outside(self._source, message, now_ms))
         try:
-            return MessageRecord(*read_record(self._source, self._database, message, now_ms))
+            read = read_record(self._source, self._database, message, self.commits, now_ms)
+            return MessageRecord(*read)
         except SourceFormatError as error:
             # Any role may write one, so it must not stop capture.
             _log.warning("%s: %s", message.position, error)

@@ -1,7 +1,8 @@
 """A read that a row policy told of, as a record on the table's `.reads` topic.
 
 The policy's function (read_policy.py) writes one logical message of no transaction for each row,
-so reads stand in the log in order with the writes around them. Pure.
+so reads stand in the log in order with the writes around them. A commit is in the log before it is
+visible, so the position of a read in its event is before the commits that it did not see. Pure.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import msgspec
 
 from cdc.errors import SourceFormatError
 from cdc.pgoutput import LogicalMessage
+from cdc.recent_commits import RecentCommits
 from events.event_id import postgres_message_id
 from events.event_type import read_type
 from events.json_codec import JsonObject, encode, encode_key
+from events.lsn import Lsn
 from events.topic import reads_topic
 
 READ_PREFIX = "rowcast.read"
@@ -20,7 +23,10 @@ READ_PREFIX = "rowcast.read"
 
 
 class ReadRow(msgspec.Struct, frozen=True):
-    """What one message tells: which row, who read it, and when on the server's clock."""
+    """What one message tells: which row, who read it, and when on the server's clock.
+
+    `seen` is the snapshot of the query.
+    """
 
     schema: str
     table: str
@@ -32,6 +38,7 @@ class ReadRow(msgspec.Struct, frozen=True):
     pid: int
     client: str | None = None
     subject: str | None = None
+    seen: str | None = None
 
     @classmethod
     def decode(cls, content: bytes) -> ReadRow:
@@ -50,13 +57,22 @@ class ReadRow(msgspec.Struct, frozen=True):
 
 
 def read_record(
-    source: str, database: str, message: LogicalMessage, now_ms: int
+    source: str, database: str, message: LogicalMessage, commits: RecentCommits, now_ms: int
 ) -> tuple[str, bytes, bytes]:
     """Topic, key and value of a read; raises SourceFormatError where the message is none.
 
-    `now_ms` is when capture saw it.
+    `commits` are those before it in the log, `now_ms` is when capture saw it.
     """
     row = ReadRow.decode(message.content)
+    # Inside of its record, since where that ends a commit may begin.
+    position = Lsn(message.position.value - 1)
+    if row.seen is not None:
+        try:
+            position = commits.position_of(position, row.seen)
+        except ValueError as error:
+            raise SourceFormatError(
+                f"found a read that names no snapshot but {row.seen!r}"
+            ) from error
     key = row.key_object
     body: JsonObject = {
         "id": postgres_message_id(source, message.position),
@@ -79,7 +95,7 @@ def read_record(
             "db": database,
             "schema": row.schema,
             "table": row.table,
-            "lsn": message.position.value,
+            "lsn": position.value,
             "txId": None,
             "ts_ms": row.at_ms,
             "snapshot": "false",

@@ -28,7 +28,8 @@ _MARK = "Rowcast: reads of this table are events; rowcast audit disable takes it
 _FUNCTION: LiteralString = """
 create schema if not exists rowcast_capture;
 grant usage on schema rowcast_capture to public;
-create or replace function rowcast_capture.row_read(schema text, name text, key json)
+create or replace function rowcast_capture.row_read(
+    schema text, name text, key json, seen text)
 returns boolean language plpgsql volatile as $$
 begin
     if not pg_catalog.pg_is_in_recovery() then
@@ -40,12 +41,13 @@ begin
             'subject', nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::json
                 ->> 'sub',
             'pid', pg_catalog.pg_backend_pid(),
+            'seen', seen,
             'at_ms', (extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint)::text);
     end if;
     return true;
 end
 $$;
-comment on function rowcast_capture.row_read(text, text, json) is
+comment on function rowcast_capture.row_read(text, text, json, text) is
     'Rowcast: tells capture of a row that was read';
 """
 _TABLE: LiteralString = """
@@ -144,7 +146,8 @@ async def enable_row_audit(
         await connection.execute(
             sql.SQL(
                 "create policy {} on {} as restrictive for select using"
-                " (rowcast_capture.row_read({}, {}, {}))"
+                " (rowcast_capture.row_read({}, {}, {},"
+                " pg_catalog.pg_current_snapshot()::text))"
             ).format(
                 *(sql.Identifier(_POLICY), name),
                 *(sql.Literal(schema), sql.Literal(table), expression),
@@ -182,9 +185,12 @@ async def disable_row_audit(
             ).format(name)
         )
         if not await _rows(connection, _AUDITED):
-            await connection.execute(
-                "drop function if exists rowcast_capture.row_read(text, text, json)"
-            )
+            for arguments in (sql.SQL("text, text, json, text"), sql.SQL("text, text, json")):
+                await connection.execute(
+                    sql.SQL("drop function if exists rowcast_capture.row_read({})").format(
+                        arguments
+                    )
+                )
 
 
 async def audited_tables(connection: Connection) -> list[AuditedTable]:

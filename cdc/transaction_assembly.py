@@ -277,9 +277,9 @@ class TransactionAssembly:
         self._transaction = TransactionBytes.of(
             self._source, message.commit, message.xid, message.committed_us // 1_000
         )
-        self._ordinal = 0
-        self._headers = ()
-        self._skipped_to = 0
+        if self._messages is not None:
+            self._messages.commits.add(message.commit, message.xid)
+        self._ordinal, self._headers, self._skipped_to = 0, (), 0
         if message.commit < self._progress.end:
             # The whole transaction is published; its commit record stands before the end.
             self._skipped_to = _ALL
