@@ -15,7 +15,6 @@ from typing import Final
 Document = Mapping[str, object]
 
 _JOINING: Final = ("$lookup", "$graphLookup", "$unionWith", "$facet")
-_PIPELINES: Final = ("command.pipeline", "originatingCommand.pipeline")
 _OPERATIONS: Final = ("query", "getmore", "command")
 
 
@@ -37,11 +36,11 @@ class Profiling:
 
 def _reads(database: str, collections: Collection[str]) -> Document:
     names = [f"{database}.{name}" for name in sorted(collections)]
-    # What has no pipeline is passed over cheaply.
-    joining = [
-        {"$and": [{path: {"$exists": True}}, {"$expr": _joins(f"${path}")}]} for path in _PIPELINES
-    ]
-    return {"op": {"$in": [*_OPERATIONS]}, "$or": [{"ns": {"$in": names}}, *joining]}
+    joins = [_joins("$command.pipeline"), _joins("$originatingCommand.pipeline")]
+    return {
+        "op": {"$in": [*_OPERATIONS]},
+        "$or": [{"ns": {"$in": names}}, {"$expr": {"$or": joins}}],
+    }
 
 
 def _joins(pipeline: str) -> Document:

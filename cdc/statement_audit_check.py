@@ -77,11 +77,11 @@ async def _missing_rights(connection: Connection) -> list[Finding]:
         return []
     role = f'"{connection.info.user}"'
     mends = [f"grant pg_monitor to {role}"]
-    if any("pg_read_binary_file" in name for name in missing):
-        mends.append(
-            "grant execute on function pg_read_binary_file(text, bigint, bigint, boolean) "
-            f"to {role}"
-        )
+    mends += [
+        f"grant execute on function {name} to {role}"
+        for name in missing
+        if "pg_read_binary_file" in name or "pg_current_logfile" in name
+    ]
     return [
         _finding(
             "error",

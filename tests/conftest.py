@@ -18,6 +18,7 @@ from infra.embedded.kafka import EmbeddedKafka
 from infra.embedded.mongo import EmbeddedMongo
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.server import EmbeddedServer
+from tests.audited_postgres import audited_postgres
 from tests.integration.live_installation import LiveInstallation
 from tests.port_base import free_port_base, free_ports
 
@@ -113,6 +114,14 @@ def postgres(servers_folder: Path) -> Iterator[EmbeddedPostgres]:
 def postgres_dsn(postgres: EmbeddedPostgres) -> str:
     """A superuser's address of the database `shop` on PostgreSQL 18, wal_level logical."""
     return postgres.dsn("shop")
+
+
+@pytest.fixture(scope="session")
+def audited_dsn(servers_folder: Path) -> Iterator[str]:
+    """A superuser's address of the database `shop` on PostgreSQL 15 with pgaudit."""
+    server = audited_postgres(servers_folder / "postgres-pgaudit")
+    with running(server):
+        yield server.dsn("shop")
 
 
 @pytest.fixture(scope="session")

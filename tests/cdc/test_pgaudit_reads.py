@@ -6,7 +6,8 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import LiteralString
 
@@ -16,19 +17,20 @@ from aiokafka import ConsumerRecord
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from cdc.statement_audit import disable_statement_audit, enable_statement_audit
+from cdc.errors import CaptureConfigError
+from cdc.postgres_source import Connection, connect
+from cdc.statement_audit import (
+    disable_statement_audit,
+    enable_statement_audit,
+    find_audit_risks,
+)
+from cdc.statement_audit_check import check_statement_audit
 from cdc.statement_read import StatementDetail
 from events.cluster import Cluster
-from tests.cdc.audited_server import audited_server, psql, reading, until_read
+from tests.cdc.log_reading import psql, reading, until_read
 from tests.cdc.postgres_place import Envelope, Place, Role, own_place
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
-
-
-@pytest.fixture(scope="module")
-def audited_dsn(servers_folder: Path) -> Iterator[str]:
-    with audited_server(servers_folder / "postgres-pgaudit") as dsn:
-        yield dsn
 
 
 @pytest.fixture
@@ -116,6 +118,9 @@ async def test_each_statement_that_reads_is_an_event_once_and_says_who_and_what(
             "delete from patients where id = 100 returning *",
         )
         found = await until_read(audited, len(READS))
+        records = await audited.read_topic(f"{audited.source.name}.public.patients.reads")
+    # Listeners and retention go by the time of the record.
+    assert min(record.timestamp for record in records) > before_ms
     assert [event["statement"]["text"] for event in found] == NORMALIZED
     assert len({event["id"] for event in found}) == len(found)
     for event in found:
@@ -291,6 +296,68 @@ async def test_own_reads_other_databases_and_tables_not_asked_for_are_no_events(
         found = await until_read(audited, 2)
     # Its name alone hides nobody.
     assert {event["who"]["user"] for event in found} == {nurse.name}
+
+
+async def test_a_role_without_rights_is_told_what_to_grant_and_reads_with_it(
+    audited: Place, nurse: Role
+) -> None:
+    weak = replace(audited, source=nurse.source_of(audited.source))
+    async with await connect(weak.source) as connection:
+        with pytest.raises(CaptureConfigError) as refused:
+            await enable_statement_audit(connection, weak.source, "public", "patients")
+    assert f'grant pg_monitor to "{nurse.name}"' in refused.value.mend
+    for statement in refused.value.mend.partition(": ")[2].split("; "):
+        await audited.connection.execute(statement.encode())
+    # What the role would own, had it set the audit up.
+    await nurse.run("grant usage on schema rowcast_capture to {}")
+    await nurse.run("grant select on rowcast_capture.read_log to {}")
+    await nurse.run("alter table patients owner to {}")
+    async with await connect(weak.source) as connection:
+        assert await enable_statement_audit(connection, weak.source, "public", "patients") == []
+        assert [one.severity for one in await find_audit_risks(connection, weak.source)] == ["ok"]
+    async with reading(weak):
+        await asyncio.to_thread(psql, audited.source.dsn, "select 1 from patients")
+        await until_read(audited, 1)
+    await audited.run("alter table patients owner to rowcast")
+
+
+async def test_settings_that_lose_reads_are_named_with_what_mends_them(audited: Place) -> None:
+    settings = {
+        "pgaudit.log_level": "debug1",
+        "pgaudit.log_rows": "on",
+        "pgaudit.log_statement": "off",
+        "log_destination": "stderr",
+    }
+    for name, value in settings.items():
+        await audited.connection.execute(f"alter system set {name} = {value}".encode())
+    await audited.run("select pg_reload_conf()")
+    try:
+        async with await connect(audited.source) as connection:
+            await until_setting_of(connection, "log_destination", "stderr")
+            found = await check_statement_audit(connection, audited.source)
+        named = {finding.severity: finding.found for finding in reversed(found)}
+        assert [name for name in settings if any(name in one.found for one in found)] == [*settings]
+        assert set(named) == {"error", "warning"}
+        for finding in found:
+            for statement in finding.mend.split("; "):
+                await audited.connection.execute(statement.encode())
+        async with await connect(audited.source) as connection:
+            await until_setting_of(connection, "pgaudit.log_level", "log")
+            assert await check_statement_audit(connection, audited.source) == []
+    finally:
+        for name in settings:
+            await audited.connection.execute(f"alter system reset {name}".encode())
+        await audited.run("select pg_reload_conf()")
+        await until_current(audited, ".json")
+
+
+async def until_setting_of(connection: Connection, name: str, value: str) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            cursor = await connection.execute("select current_setting(%s)", (name,))
+            if await cursor.fetchone() == (value,):
+                return
+            await asyncio.sleep(0.02)
 
 
 async def test_disable_leaves_nothing_behind(audited: Place) -> None:

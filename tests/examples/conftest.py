@@ -28,9 +28,9 @@ from tests.port_base import free_port_base
 
 NAMES = (
     *("user-onboarding", "order-updates", "cache-invalidation"),
-    *("live-chat", "third-party"),
+    *("live-chat",),
 )
-BY_TEST = ("mail", "analytics")
+BY_TEST = ("mail",)
 """Servers that are away until a test starts them."""
 
 

@@ -9,7 +9,9 @@ import signal
 
 from cdc import postgres_chunk, transaction_lane
 from cdc.mongo import MongoSource, capture_mongo
+from cdc.pgaudit_reads import capture_reads
 from cdc.postgres import PostgresSource, capture_postgres
+from cdc.statement_read import StatementDetail
 from events.cluster import Cluster
 from events.topic import Topics
 
@@ -39,7 +41,13 @@ async def run(arguments: argparse.Namespace) -> None:
             timeout_s=float(arguments.source_timeout_s),
             snapshot="initial",
         )
-        await capture_postgres(postgres, cluster, stop=stop, on_ready=announce)
+        capture = capture_postgres(postgres, cluster, stop=stop, on_ready=announce)
+        if not arguments.reads:
+            await capture
+            return
+        async with asyncio.TaskGroup() as both:
+            both.create_task(capture)
+            both.create_task(capture_reads(postgres, cluster, StatementDetail(), stop=stop))
 
 
 def main() -> None:
@@ -50,6 +58,7 @@ def main() -> None:
     for argument in ("bootstrap", "prefix", "name", "address", "scope"):
         parser.add_argument(argument, help="scope: database, or schema, slot and publication")
     parser.add_argument("--chunk-rows", type=int, help="load what is there in such chunks")
+    parser.add_argument("--reads", action="store_true", help="read the server's log too")
     parser.add_argument("--source-timeout-s", type=float, default=60)
     parser.add_argument("--kafka-timeout-s", type=float, default=transaction_lane.TIMEOUT_S)
     arguments = parser.parse_args()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import httpx
 import psycopg
@@ -10,7 +14,11 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from pymongo import MongoClient
 
+from cdc.pgaudit_reads import capture_reads
+from cdc.postgres_source import PostgresSource
+from cdc.statement_read import StatementDetail
 from events.json_codec import encode
+from rowcast.installation import open_installation
 from tests.integration.live_installation import LiveInstallation, next_event
 
 pytestmark = pytest.mark.integration
@@ -138,3 +146,70 @@ def test_a_read_of_any_mongodb_client_runs_a_listener_and_reaches_a_client(
     assert '"filter": {"_id": "?"}' in line
     assert "(1 rows)" in line
     live.command("delete", "watch_documents")
+
+
+@contextmanager
+def reading(live: LiveInstallation, dsn: str) -> Generator[None]:
+    """Capture of the log of another server as that of the source shop."""
+    cluster = open_installation(live.folder, port_base=live.port_base).cluster
+    source = PostgresSource("shop", dsn, "shop", "shop")
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    running = threading.Thread(
+        target=loop.run_until_complete,
+        args=(capture_reads(source, cluster, StatementDetail(), stop=stop),),
+    )
+    running.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        running.join()
+        loop.close()
+
+
+def test_a_statement_that_reads_runs_a_listener_reaches_a_client_and_is_found_again(
+    live: LiveInstallation, audited_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = live.command("audit", "enable", "shop", "users", "--statements", check=False)
+    assert refused.returncode == 2
+    assert "shared_preload_libraries" in refused.stderr
+    assert "logging_collector" in refused.stderr
+    with psycopg.connect(audited_dsn, autocommit=True) as owner:
+        owner.execute("create table wards (id int primary key, name text)")
+        owner.execute("create role matron login password 'x'")
+        owner.execute("grant select on wards to matron")
+    live.apply(
+        "watch_statements",
+        """
+        # /// rowcast
+        # on = "db.shop.public.wards.read"
+        # where = { read = { exact = ["statement"] } }
+        # ///
+        async def main(event, g):
+            return [event["key"], event["who"]["user"], event["statement"]["text"]]
+        """,
+    )
+    monkeypatch.setenv("ROWCAST__SOURCES__SHOP__DSN", audited_dsn)
+    said = live.command("audit", "enable", "shop", "wards", "--statements").stdout
+    assert "by statement on shop.public.wards.reads" in said
+    assert "public.wards  by statement" in live.command("audit", "list", "shop").stdout
+    reader = make_conninfo(audited_dsn, user="matron", password="x", application_name="ward round")
+    with (
+        reading(live, audited_dsn),
+        live.websocket({"pattern": "db.shop.public.wards.read"}) as client,
+    ):
+        with psycopg.connect(reader) as connection:
+            connection.execute("select name from wards where name = 'Nightingale'")
+        event = next_event(client)
+    assert (event["key"], event["read"]) == (None, {"by": "pgaudit", "exact": "statement"})
+    (run, *_) = live.wait_for_runs("watch_statements")
+    assert run["result"] == [None, "matron", "select name from wards where name = ?"]
+    look = ("reads", "--source", "shop", "--table", "wards", "--since", "1d")
+    shown = live.command(*look, "--subject", "matron").stdout
+    assert "select name from wards where name = ?" in shown
+    assert "matron with ward round from 127.0.0.1" in shown
+    assert live.command(*look, "--key", "7").stdout.strip() == "no reads"
+    assert "Nightingale" not in live.command(*look, "--json").stdout
+    said = live.command("audit", "disable", "shop", "wards").stdout
+    assert "nothing of the audit is left" in said
+    live.command("delete", "watch_statements")

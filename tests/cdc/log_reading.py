@@ -1,60 +1,19 @@
-"""Debian's PostgreSQL 15 with pgaudit, which the embedded one lacks, and capture of its log."""
+"""Capture of the log of a server with pgaudit, and what is told of it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import cast
-
-import pytest
 
 from cdc.pgaudit_reads import capture_reads
 from cdc.statement_read import StatementDetail
 from events.topic import reads_topic
-from infra import artifacts
-from infra.embedded.postgres import EmbeddedPostgres
+from tests.audited_postgres import PROGRAMS
 from tests.cdc.postgres_place import Envelope, Place
-from tests.conftest import running
-from tests.port_base import free_ports
-
-PROGRAMS = artifacts.older_postgres_bins()[15]
-SETTINGS = (
-    ("shared_preload_libraries", "pgaudit"),
-    ("logging_collector", "on"),
-    ("log_destination", "jsonlog"),
-    # Not UTC, and with a second of its own only: files follow one another within one.
-    ("log_timezone", "Europe/Berlin"),
-    ("log_filename", "postgresql-%Y-%m-%d_%H%M%S.log"),
-)
-
-
-def audited_postgres(folder: Path) -> EmbeddedPostgres:
-    """A server with pgaudit loaded, not yet started."""
-    if not (PROGRAMS.parent / "lib" / "pgaudit.so").exists():
-        # `make test` installs it: a machine without it lacks a step, and must not pass.
-        pytest.fail("pgaudit is not installed; `make test` installs postgresql-15-pgaudit")
-    return EmbeddedPostgres(
-        folder,
-        free_ports(1)[0],
-        folder.with_suffix(".log"),
-        password="owner-secret",
-        listener_password="listener-secret",
-        databases=("shop",),
-        settings=SETTINGS,
-        programs=PROGRAMS,
-    )
-
-
-@contextmanager
-def audited_server(folder: Path) -> Generator[str]:
-    """A superuser's address of such a server, which runs."""
-    server = audited_postgres(folder)
-    with running(server):
-        yield server.dsn("shop")
 
 
 @asynccontextmanager
