@@ -90,6 +90,7 @@ bench-memory: install
 
 bench-reads: install
 	@PYTHONPATH=. $(BIN)/python bench/reads.py
+	@PYTHONPATH=. $(BIN)/python bench/mongo_reads.py
 
 bench-latency: install $(STAMPS)/debezium
 	@PYTHONPATH=. $(BIN)/python bench/latency.py

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from bson import json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import NotPrimaryError, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from cdc.mongo_deployment import MongoClient, connect
@@ -74,7 +74,7 @@ def connect_member(uri: str, source: str, address: str) -> MongoClient:
         if "authsource" in found:
             given.append(("authSource", str(found["authsource"])))
     user, at, _ = parts.netloc.rpartition("@")
-    query = urlencode([*given, ("directConnection", "true")])
+    query = urlencode([*given, ("directConnection", "true"), ("readPreference", "nearest")])
     member = f"mongodb://{user}{at}{address}{parts.path or '/'}?{query}"
     return connect(member, source, socket_timeout_ms=_SOCKET_TIMEOUT_MS)
 
@@ -128,7 +128,7 @@ class MongoProfiler:
         """
         if await self.collection_id() is not None:
             return False
-        with suppress(OperationFailure):
+        with suppress(NotPrimaryError):
             await self._database.command(
                 {"create": PROFILE, "capped": True, "size": megabytes << 20}
             )

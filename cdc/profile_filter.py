@@ -15,6 +15,7 @@ from typing import Final
 Document = Mapping[str, object]
 
 _JOINING: Final = ("$lookup", "$graphLookup", "$unionWith", "$facet")
+_PIPELINES: Final = ("command.pipeline", "originatingCommand.pipeline")
 _OPERATIONS: Final = ("query", "getmore", "command")
 
 
@@ -36,11 +37,11 @@ class Profiling:
 
 def _reads(database: str, collections: Collection[str]) -> Document:
     names = [f"{database}.{name}" for name in sorted(collections)]
-    joins = [_joins("$command.pipeline"), _joins("$originatingCommand.pipeline")]
-    return {
-        "op": {"$in": [*_OPERATIONS]},
-        "$or": [{"ns": {"$in": names}}, {"$expr": {"$or": joins}}],
-    }
+    # What has no pipeline is passed over cheaply.
+    joining = [
+        {"$and": [{path: {"$exists": True}}, {"$expr": _joins(f"${path}")}]} for path in _PIPELINES
+    ]
+    return {"op": {"$in": [*_OPERATIONS]}, "$or": [{"ns": {"$in": names}}, *joining]}
 
 
 def _joins(pipeline: str) -> Document:

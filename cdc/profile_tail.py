@@ -6,6 +6,7 @@ what was read between is then a gap, and so are entries that the capped collecti
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,9 @@ Ask: TypeAlias = Callable[[], Awaitable[MongoAudit | None]]
 _HELD_EVERY_S: Final = 1.0
 # A batch of so few is not cut short by its size, so there was nothing behind it.
 _FEW: Final = 100
+# The server answers as soon as there is one entry; a Kafka transaction for each would cost more
+# than the read it tells of.
+_GATHER_S: Final = 0.1
 
 _RESTARTED = "mongod was started again, and profiled nothing until capture had told it to"
 _REMADE = "the profiler's collection was dropped and made again"
@@ -99,6 +103,8 @@ class ProfileTail:
                 await self._store_place(group)
             if self._place.ended:
                 return
+            if group and len(entries) < _FEW:
+                await asyncio.sleep(_GATHER_S)
 
     def _reached_end(self, asked: MongoAudit) -> bool:
         """All there was has been read; whether that is to be stored."""

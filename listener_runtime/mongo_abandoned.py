@@ -2,8 +2,8 @@
 
 MongoDB does not end a transaction when its client's connection breaks: it holds its documents for
 a minute (transactionLifetimeLimitSeconds), and whoever writes them meanwhile gets a conflict. Ours
-take milliseconds and are tried again where they are ended, so those that nobody has gone on with
-for seconds are ended by whoever meets them.
+take milliseconds, and whoever's is ended tries again or is told to, so those that nobody has gone
+on with for seconds are ended by whoever meets them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from pymongo.errors import PyMongoError
 _log = logging.getLogger(__name__)
 
 APP_NAME: Final = "rowcast listener"
-IDLE_S: Final = 1.0
+_IDLE_S: Final = {APP_NAME: 1.0, "rowcast api": 6.0}
+"""The data API's wait for Kafka inside, 4 s at most."""
 
 
 async def end_abandoned_transactions(client: AsyncMongoClient[Mapping[str, object]]) -> int:
-    """End listeners' transactions in which nothing has happened for a while; says how many.
+    """End transactions of ours in which nothing has happened for a while; says how many.
 
     Where the server does not let us, they end by themselves.
     """
@@ -33,8 +34,13 @@ async def end_abandoned_transactions(client: AsyncMongoClient[Mapping[str, objec
                 {
                     "$match": {
                         "type": "idleSession",
-                        "appName": APP_NAME,
-                        "transaction.timeInactiveMicros": {"$gt": int(IDLE_S * 1_000_000)},
+                        "$or": [
+                            {
+                                "appName": name,
+                                "transaction.timeInactiveMicros": {"$gt": int(idle_s * 1_000_000)},
+                            }
+                            for name, idle_s in _IDLE_S.items()
+                        ],
                     }
                 },
                 {"$project": {"lsid": 1}},

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString, cast
 
@@ -15,10 +16,8 @@ from pymongo import AsyncMongoClient, UpdateOne
 from infra.process import ProcessSpec
 from rowcast.definition_files import apply_files
 from rowcast.errors import ConfigurationError
-from rowcast.example_files import EXAMPLES
+from rowcast.example_files import EXAMPLES, definition_files
 from rowcast.installation import Installation
-
-_DEFINITIONS = ("listeners/*.py", "triggers/*.toml", "apis/*")
 
 
 def check_examples(installation: Installation, wanted: Sequence[str]) -> None:
@@ -45,7 +44,8 @@ async def load_examples(installation: Installation, say: Callable[[str], None]) 
         if _is_loaded(installation, name):
             continue
         folder = EXAMPLES / name
-        files = [file for kind in _DEFINITIONS for file in sorted(folder.glob(kind))]
+        copies = installation.folder / "example" / name
+        files = definition_files(name, installation.port_base, copies)
         applied = await apply_files(installation, files) if files else []
         await _run_sql(installation, folder / "rows.sql")
         for file in sorted(folder.glob("documents/*.json")):
@@ -56,23 +56,33 @@ async def load_examples(installation: Installation, say: Callable[[str], None]) 
         say(f"the example {name} is loaded, its definitions: {names}")
 
 
-def example_servers(
-    installation: Installation,
-) -> list[tuple[ProcessSpec, Callable[[], Awaitable[bool]]]]:
-    """The small servers of [example_servers], and how to ask whether each answers.
+@dataclass(frozen=True, slots=True)
+class ExampleServer:
+    """A small server that an example brings."""
 
-    Raises ConfigurationError for what is none.
-    """
+    process: ProcessSpec
+    port: int
+
+    async def answers(self) -> bool:
+        """Whether something listens at its port."""
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+
+def example_servers(installation: Installation) -> list[ExampleServer]:
+    """The small servers of [example_servers]; raises ConfigurationError for what is none."""
     return [
         _server(installation, name, text)
         for name, text in installation.configuration.example_servers.items()
     ]
 
 
-def _server(
-    installation: Installation, name: str, text: str
-) -> tuple[ProcessSpec, Callable[[], Awaitable[bool]]]:
-    file, *arguments = text.split()
+def _server(installation: Installation, name: str, text: str) -> ExampleServer:
+    file, *arguments = text.split() or [""]
     program, port = EXAMPLES / file, (arguments or [""])[0]
     if not program.is_file() or EXAMPLES not in program.resolve().parents or not port.isdecimal():
         raise ConfigurationError(
@@ -81,19 +91,8 @@ def _server(
         )
     log = installation.logs / f"{name}.log"
     environment = {"PYTHONUNBUFFERED": "1", "ROWCAST_HTTP": installation.http_url}
-    spec = ProcessSpec(
-        f"example-{name}", (sys.executable, str(program), *arguments), log, environment
-    )
-
-    async def answers() -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", int(port))
-        except OSError:
-            return False
-        writer.close()
-        return True
-
-    return spec, answers
+    command = (sys.executable, str(program), *arguments)
+    return ExampleServer(ProcessSpec(f"example-{name}", command, log, environment), int(port))
 
 
 def _names(installation: Installation) -> tuple[str, ...]:

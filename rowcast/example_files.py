@@ -6,7 +6,8 @@ examples/NAME/
     rows.sql       rows, written once capture runs
     documents/     COLLECTION.json: documents of MongoDB, written then too
     listeners/, triggers/, apis/    what `rowcast apply` takes
-    settings.toml  what it needs in rowcast.toml; its ports 84xx move with the installation's
+    settings.toml  what it needs in rowcast.toml; ports 84xx, in definitions too, move with the
+                   installation's
     web/           a page, served at / (and at /NAME/)
     try.txt        what `rowcast up` prints, with $http, $token, ${token_ada} and so on
 """
@@ -24,7 +25,9 @@ import tomli_w
 
 EXAMPLES: Final = Path(__file__).resolve().parent.parent / "examples"
 _DEFAULT_PORT = re.compile(r"\b84(?P<offset>\d\d)\b")
+_OUR_ADDRESS = re.compile(r"127\.0\.0\.1:84\d\d\b")
 _DEFAULT_BASE: Final = 8400
+_DEFINITIONS: Final = ("listeners/*.py", "triggers/*.toml", "apis/*")
 
 
 def example_names() -> tuple[str, ...]:
@@ -42,6 +45,23 @@ def settings_text(names: Sequence[str], port_base: int) -> str:
     if not merged:
         return ""
     return f"\n# What the example needs: {', '.join(names)}.\n{tomli_w.dumps(merged)}"
+
+
+def definition_files(name: str, port_base: int, folder: Path) -> list[Path]:
+    """The files that an example applies; where ports are moved, copies in a folder."""
+    files = [file for kind in _DEFINITIONS for file in sorted((EXAMPLES / name).glob(kind))]
+    return [_definition_file(file, port_base, folder) for file in files]
+
+
+def _definition_file(file: Path, port_base: int, folder: Path) -> Path:
+    text = file.read_text()
+    moved = _OUR_ADDRESS.sub(lambda found: _moved(found[0], port_base), text)
+    if moved == text:
+        return file
+    copy = folder / file.name
+    folder.mkdir(parents=True, exist_ok=True)
+    copy.write_text(moved)
+    return copy
 
 
 def try_text(name: str, values: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import NotPrimaryError, OperationFailure, PyMongoError
 
 from cdc.errors import CaptureConfigError
 from cdc.mongo import MongoSource
@@ -186,10 +186,13 @@ async def _set_back(
             await profiler.set(before.profiling)
             if clean:
                 if before.made:
-                    with suppress(OperationFailure):
+                    with suppress(NotPrimaryError):
                         await profiler.drop_collection()
                     if await profiler.collection_id() is not None:
-                        lines.append(f"{database}.system.profile stays on {member}")
+                        lines.append(
+                            f"{database}.system.profile stays on {member}, a secondary, which "
+                            "drops nothing; it is capped, and nothing is added to it"
+                        )
                 await store.forget(member, database)
         except PyMongoError as error:
             lines.append(f"the profiler of {database} on {member} was not set back: {error}")

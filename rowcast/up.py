@@ -65,14 +65,17 @@ async def _start(
         for port in server.ports:
             check_port_free(server.name, port)
     check_port_free("HTTP", installation.http_port)
+    small_servers = example_servers(installation)
+    for one in small_servers:
+        check_port_free(one.process.name, one.port)
     async with asyncio.TaskGroup() as servers:
         for server in installation.servers:
             servers.create_task(_start_server(server, supervisor, say))
     await ensure_own_topics(installation.cluster)
     await prepare_listener_access(installation)
     await load_tables(installation)
-    for spec, answers in example_servers(installation):
-        await supervisor.ready(supervisor.start(spec, answers), EXAMPLE_LIMIT_S)
+    for one in small_servers:
+        await supervisor.ready(supervisor.start(one.process, one.answers), EXAMPLE_LIMIT_S)
     begun = time.monotonic()
     services = [supervisor.start(spec) for spec in service_specs(installation)]
     for process in services:

@@ -28,9 +28,9 @@ from tests.port_base import free_port_base
 
 NAMES = (
     *("user-onboarding", "order-updates", "cache-invalidation"),
-    *("live-chat",),
+    *("live-chat", "third-party"),
 )
-BY_TEST = ("mail",)
+BY_TEST = ("mail", "analytics")
 """Servers that are away until a test starts them."""
 
 

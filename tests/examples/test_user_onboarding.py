@@ -31,6 +31,8 @@ def test_whoever_registers_is_welcomed_once(scenarios: Scenarios, tmp_path: Path
         assert scenarios.call("POST", "/rest/v1/users", body).status_code == 201
     again = scenarios.call("POST", "/rest/v1/users", {"name": "Eve", "email": addresses[0]})
     assert again.status_code == 409
+    forged = {"name": "Eve\r\nBcc: all@example.com", "email": "eve@example.com"}
+    assert scenarios.call("POST", "/rest/v1/users", forged).status_code == 400
     assert scenarios.call("GET", "/rest/v1/users").status_code == 401
     scenarios.wait_for_rows([(USERS,)], "select count(*) from bonuses")
     failed = scenarios.wait_for_runs("welcome_mail")[0]

@@ -28,7 +28,10 @@ def test_each_command_that_is_printed_works(scenarios: Scenarios, tmp_path: Path
     assert len(found) >= 2 * len(NAMES)
     # An answer that is an error ends curl with one.
     (tmp_path / ".curlrc").write_text("fail\nsilent\n")
-    with scenarios.server("user-onboarding/mail_server.py", 5):
+    with (
+        scenarios.server("user-onboarding/mail_server.py", 5),
+        scenarios.server("third-party/analytics_server.py", 9),
+    ):
         for command in found:
             done = subprocess.run(
                 ("bash", "-c", command),

@@ -42,11 +42,13 @@ CHECKOUT = """
     # ///
     import checkout_prices
 
+    OWN = {"X-Kind": ["a", "b"], "Access-Control-Expose-Headers": "x-kind"}
+
     async def main(request, g):
         asked = request["body"] or request["query"]
         shows = {
             "headers": {"status": 200, "body": request["headers"]},
-            "text": {"status": 200, "headers": {"X-Kind": ["a", "b"]}, "body": "plain"},
+            "text": {"status": 200, "headers": OWN, "body": "plain"},
             "bytes": {"status": 200, "body": "AAEC", "base64": True},
             "teapot": {"status": 418, "body": {"code": "TEA", "message": "short and stout"}},
         }
@@ -303,6 +305,12 @@ def test_what_may_not_be_called_so_is_refused_with_the_reason(
         assert (large.status_code, large.json()["code"]) == (413, "RC413")
         asked = client.options("checkout", headers={"origin": "https://app.example"})
         assert asked.headers["access-control-allow-origin"] == "*"
+        shown = client.get(
+            "checkout?qty=1&show=text", headers={**keys, "origin": "https://app.example"}
+        )
+        assert shown.headers.get_list("x-kind") == ["a", "b"]
+        assert shown.headers.get_list("access-control-expose-headers") == ["x-kind"]
+        assert shown.headers["access-control-allow-origin"] == "*"
         described = client.get("", headers=keys).json()
         parameters = described["paths"]["/checkout"]["get"]["parameters"]
         assert {key: parameters[0][key] for key in ("name", "in", "required")} == {
