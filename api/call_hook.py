@@ -10,42 +10,29 @@ from typing import Final, Literal
 
 import msgspec
 
-from api.custom_api import check_run_limits
+from api.code_definition import CodeDefinition
 from api.errors import ApiDefinitionError
 from events.errors import PatternError
 from events.event_type import EventPattern
-from events.kept_definition import VersionedDefinition
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
-class CallHook(VersionedDefinition, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class CallHook(CodeDefinition, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One hook: `before` is a pattern of API event types, `order` its place among several.
 
     `on_error` says what becomes of the call where the hook itself fails.
     """
 
-    code: str
     before: str
     order: int = 0
     on_error: Literal["refuse", "allow"] = "refuse"
     timeout_s: float = 5.0
-    cpu_s: float = 5.0
-    memory_mb: int = 256
-    tenant: str = "default"
-    modules: tuple[str, ...] = ()
-    reuse: bool = False
-    recursion: int = 0
 
     @property
     def kind(self) -> str:
         """What stands in the record's key."""
         return "hook"
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        """The modules that its code imports."""
-        return self.modules
 
     @property
     def summary(self) -> str:
@@ -77,5 +64,5 @@ def check_call_hook(hook: CallHook) -> CallHook:
             f"found before = {hook.before!r}, expected the type of calls, such as "
             "api.data.shop.orders.created; only calls can be seen before they are carried out"
         )
-    check_run_limits(hook)
+    hook.check_limits()
     return hook

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from api.call_hook import CallHook
-from api.custom_api import CustomApi
+from api.code_definition import CodeDefinition
 from events.chain import Chain
 from events.outgoing_record import OutgoingRecord
 from events.run import RunOutcome
-
-RunCode: TypeAlias = CustomApi | CallHook
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +22,7 @@ class CodeRun:
     `chain` is the caller's, None where it begins here; `modules` are names and code.
     """
 
-    code: RunCode
+    code: CodeDefinition
     call_id: str
     event_type: str
     argument: bytes

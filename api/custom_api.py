@@ -7,40 +7,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, Protocol, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 
 from api.body_policy import Bodies, BodyPolicy
+from api.code_definition import CodeDefinition
 from api.errors import ApiDefinitionError
 from events.errors import InvalidSchemaError
 from events.event_schema import JsonSchema
-from events.kept_definition import VersionedDefinition
 from events.token import Role
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 READING: Final = frozenset(("GET", "HEAD", "DELETE"))
 """Methods whose input is the address, not a body."""
-MODULES_MAX: Final = 20
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 
-class CustomApi(VersionedDefinition, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class CustomApi(CodeDefinition, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One custom API; `schema` is the JSON Schema of its input, None where anything is taken."""
 
-    code: str
     methods: tuple[str, ...] = ("POST",)
     roles: tuple[Role, ...] = ("authenticated",)
     schema: dict[str, Any] | bool | None = None
     description: str = ""
-    timeout_s: float = 10.0
-    cpu_s: float = 5.0
-    memory_mb: int = 256
-    tenant: str = "default"
-    modules: tuple[str, ...] = ()
-    reuse: bool = False
-    recursion: int = 0
     bodies: Bodies = "none"
     redact: tuple[str, ...] = ()
     body_kb: int = 16
@@ -54,11 +45,6 @@ class CustomApi(VersionedDefinition, frozen=True, forbid_unknown_fields=True, kw
     def kind(self) -> str:
         """What stands in the record's key."""
         return "api"
-
-    @property
-    def uses(self) -> tuple[str, ...]:
-        """The modules that its code imports."""
-        return self.modules
 
     @property
     def summary(self) -> str:
@@ -87,7 +73,7 @@ def check_custom_api(api: CustomApi) -> CustomApi:
         )
     _check_words("method", api.methods, METHODS)
     _check_words("role", api.roles, _ROLES)
-    check_run_limits(api)
+    api.check_limits()
     try:
         _ = api.body_policy
     except ValueError as error:
@@ -98,51 +84,6 @@ def check_custom_api(api: CustomApi) -> CustomApi:
         except InvalidSchemaError as error:
             raise ApiDefinitionError(str(error)) from error
     return api
-
-
-class RunLimits(Protocol):
-    """What code that is run for a call may use."""
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The modules that it imports."""
-        ...
-
-    @property
-    def timeout_s(self) -> float:
-        """How long a run may take."""
-        ...
-
-    @property
-    def cpu_s(self) -> float:
-        """How much CPU time it may use."""
-        ...
-
-    @property
-    def memory_mb(self) -> int:
-        """How large its memory may be."""
-        ...
-
-    @property
-    def recursion(self) -> int:
-        """How often it may stand in its own chain."""
-        ...
-
-
-def check_run_limits(code: RunLimits) -> None:
-    """Raise ApiDefinitionError for a limit that means nothing."""
-    if len(set(code.modules)) < len(code.modules) or len(code.modules) > MODULES_MAX:
-        raise ApiDefinitionError(
-            f"found modules = {list(code.modules)}, expected {MODULES_MAX} at most, each once"
-        )
-    for name, value, low, high in (
-        ("timeout_s", code.timeout_s, 0.001, 300),
-        ("cpu_s", code.cpu_s, 0.01, 300),
-        ("memory_mb", code.memory_mb, 32, 4_096),
-        ("recursion", code.recursion, 0, 1_000),
-    ):
-        if not low <= value <= high:
-            raise ApiDefinitionError(f"found {name} = {value}, expected {low:g} to {high:g}")
 
 
 def _check_words(key: str, found: Sequence[str], known: Sequence[str]) -> None:
