@@ -66,6 +66,11 @@ class CallHooks:
         if not self._table.is_read:
             await self._table.when_read()
 
+    async def asked(self, call: ApiCall, given: HookedCall) -> HookedCall:
+        """Ask the hooks of a call as `before` does, where there are any; waits to know of them."""
+        await self.when_known()
+        return await self.before(call, given) if self.is_needed(call.type) else given
+
     async def before(self, call: ApiCall, asked: HookedCall) -> HookedCall:
         """Ask the hooks of a call, whose type is known by now, in their order.
 

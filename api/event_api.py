@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.answer import JSON, Answer, error_answer
 from api.api_event import ApiCall, Outcome
+from api.call_hooks import CallHooks, HookedCall
 from api.call_journal import CallJournal
 from api.call_recording import (
     CallRecording,
@@ -56,7 +57,9 @@ class EventApi:
         journal: CallJournal,
         emitted: CallJournal,
         settings: ApiSettings,
+        hooks: CallHooks | None = None,
     ) -> None:
+        self._hooks = hooks
         self._callers = callers
         self._journal = journal
         self._emitted = emitted
@@ -102,6 +105,8 @@ class EventApi:
         self._journal.check_write()
         self._emitted.check_write()
         body = await read_request_body(receive, headers, self._settings.body_bytes_max)
+        if self._hooks is not None:
+            body = (await self._hooks.asked(call, HookedCall((), body, headers))).body
         emissions = _emissions(body, self._settings.schemas, call)
         call.name = ", ".join(sorted({one.event_type for one in emissions}))
         call.rows = len(emissions)

@@ -60,7 +60,7 @@ class ApiService:
         self._code = code and CodeServing(cluster, settings, code, callers, self._journal)
         hooks = self._code.hooks if self._code else None
         self._data = DataApi(self._sources, callers, self._journal, settings, hooks)
-        self._events = EventApi(callers, self._journal, self._emitted, settings)
+        self._events = EventApi(callers, self._journal, self._emitted, settings, hooks)
         self._parties = parties and ThirdPartyApi(callers, self._journal, settings, parties, hooks)
 
     async def start(self) -> None:

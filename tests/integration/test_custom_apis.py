@@ -80,7 +80,7 @@ HOSTILE = """
     # /// rowcast
     # api = "hostile"
     # role = "anon"
-    # timeout_s = 4
+    # timeout_s = 3
     # cpu_s = 1
     # ///
     import asyncio, os
