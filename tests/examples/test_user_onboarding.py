@@ -40,11 +40,10 @@ def test_whoever_registers_is_welcomed_once(scenarios: Scenarios, tmp_path: Path
     assert "was not reached" in str(failed["error"])
     scenarios.kill_router()
     folder = tmp_path / "mails"
+    mailbox.Maildir(folder, create=True)
     with scenarios.server("user-onboarding/mail_server.py", 5, str(folder)):
         wait_until(
-            lambda: (
-                (folder.exists() and {to for to, _ in received(folder)} == {*addresses}) or None
-            ),
+            lambda: {to for to, _ in received(folder)} == {*addresses} or None,
             "a mail to everybody",
         )
     mails = received(folder)

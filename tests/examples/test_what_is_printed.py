@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from rowcast.command_line import main
 from rowcast.example_files import EXAMPLES
 from tests.examples.conftest import NAMES, Scenarios
 
@@ -33,6 +36,12 @@ def test_each_command_that_is_printed_works(scenarios: Scenarios, tmp_path: Path
         scenarios.server("third-party/analytics_server.py", 9),
     ):
         for command in found:
+            if "rowcast " in command:
+                # In this process, which saves a second each time.
+                ran = CliRunner().invoke(main, shlex.split(command)[1:])
+                assert ran.exit_code == 0, f"{command}\n{ran.output}"
+                assert ran.output.strip(), command
+                continue
             done = subprocess.run(
                 ("bash", "-c", command),
                 capture_output=True,
@@ -46,6 +55,6 @@ def test_each_command_that_is_printed_works(scenarios: Scenarios, tmp_path: Path
 
 
 def test_an_installation_keeps_its_examples(scenarios: Scenarios) -> None:
-    refused = scenarios.command("up", "--example", "shop", check=False)
-    assert refused.returncode == 2
-    assert "an installation keeps what it was made with" in refused.stderr
+    refused = CliRunner().invoke(main, ("up", "--dir", str(scenarios.folder), "--example", "shop"))
+    assert refused.exit_code == 2
+    assert "an installation keeps what it was made with" in refused.output
