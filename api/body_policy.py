@@ -138,9 +138,11 @@ class BodyPolicy:
 
     def _bounded(self, text: str) -> JsonObject:
         data = text.encode()
-        if len(data) <= self.body_bytes:
+        # Characters that JSON escapes grow in the event, up to six times.
+        bound = self.body_bytes if len(encode(text)) <= 2 * len(data) else self.body_bytes // 6
+        if len(data) <= bound:
             return {"body": text}
-        return {"body": data[: self.body_bytes].decode(errors="ignore"), "cut": True}
+        return {"body": data[:bound].decode(errors="ignore"), "cut": True}
 
 
 def shown_parameters(given: Mapping[str, str], hidden: frozenset[str]) -> dict[str, str]:

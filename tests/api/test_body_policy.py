@@ -71,6 +71,8 @@ def test_a_body_is_shown_as_far_as_it_may_be() -> None:
     assert shown(b"[" * 200 + b"]" * 200, kind) is not None
     assert shown(b"[" * 253 + b"]" * 253, kind) is None
     assert shown(b"0" * 2_000_000, kind) is None
+    control = BodyPolicy.parse("both", [], 1).described((), b"\x01" * 5_000, "text/plain")
+    assert len(json.dumps(control["body"])) < 1_100
     large = policy.described((), b'{"n": 1, "text": "' + "ä".encode() * 2_000 + b'"}', kind)
     assert (large["cut"], large["bytes"]) == (True, 4_020)
     assert str(large["body"]).startswith('{"n":"[redacted]","text":"ää')
