@@ -179,7 +179,7 @@ class ThirdPartyLine:
         except CredentialMissingError as error:
             _log.error(
                 "the third-party API %s is not called: found no secret %s, expected it in "
-                "[secrets] of rowcast.toml",
+                "[credentials] or [secrets] of rowcast.toml",
                 self.definition.name,
                 error,
             )

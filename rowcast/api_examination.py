@@ -18,7 +18,7 @@ async def examine_api(installation: Installation) -> list[Finding]:
         applied = await read_applied(installation)
     except (NotRunningError, KafkaError, OSError, TimeoutError):
         return findings
-    secrets = installation.configuration.secrets
+    secrets = installation.configuration.definition_secrets
     for name, one in sorted(applied.items()):
         if not isinstance(one, ThirdParty) or not one.enabled:
             continue
@@ -27,8 +27,8 @@ async def examine_api(installation: Installation) -> list[Finding]:
         if missing:
             found = f"its credential needs the secret {missing[0]}, which there is not"
             mend = (
-                f'{missing[0]} = "..." in [secrets] of rowcast.toml, or the environment variable '
-                f"ROWCAST__SECRETS__{missing[0]}; then start the HTTP service again"
+                f'{missing[0]} = "..." in [credentials] of rowcast.toml, or the environment variable '
+                f"ROWCAST__CREDENTIALS__{missing[0]}; then start the HTTP service again"
             )
             findings.append(Finding("error", subject, found, "a secret of that name", mend))
         else:

@@ -25,6 +25,8 @@ ENVIRONMENT_PREFIX = "ROWCAST__"
 _SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
 
+_OWN_NAMES = (["SECRETS"], ["CREDENTIALS"])
+
 TomlTable: TypeAlias = "dict[str, object]"
 
 _Partitions: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
@@ -179,6 +181,12 @@ class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     smtp: MailSettings = MailSettings()
     event_schemas: dict[str, str] = {}
     secrets: dict[str, str] = {}
+    credentials: dict[str, str] = {}
+
+    @property
+    def definition_secrets(self) -> dict[str, str]:
+        """What definitions of third-party APIs may name; listeners see only `secrets`."""
+        return {**self.secrets, **self.credentials}
 
     @property
     def examples(self) -> tuple[str, ...]:
@@ -260,7 +268,7 @@ def _check_source(name: str, source: str, settings: SourceSettings) -> None:
 def _lay_over(table: TomlTable, variable: str, value: str) -> None:
     *folders, key = variable.removeprefix(ENVIRONMENT_PREFIX).split("__")
     # Names of secrets are the user's own and keep their case; all other keys are lower-case.
-    if folders[:1] != ["SECRETS"]:
+    if folders[:1] not in _OWN_NAMES:
         key = key.lower()
     place = table
     for folder in folders:
@@ -271,7 +279,7 @@ def _lay_over(table: TomlTable, variable: str, value: str) -> None:
                 "which is no table in rowcast.toml"
             )
         place = cast("TomlTable", below)
-    place[key] = _read_value(value) if folders[:1] != ["SECRETS"] else value
+    place[key] = _read_value(value) if folders[:1] not in _OWN_NAMES else value
 
 
 def _read_value(text: str) -> object:

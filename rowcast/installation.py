@@ -272,7 +272,7 @@ class Installation:
             connections_max=http.connections,
             schemas=self.event_schemas(),
             chain_secret=self.jwt_secret,
-            secrets=self.configuration.secrets,
+            secrets=self.configuration.definition_secrets,
             spill_folder=self.unsent,
             spill_bytes_max=http.spill_mb * 1024 * 1024,
             spills_writes=http.without_kafka == "spill",

@@ -3,7 +3,7 @@ from __future__ import annotations
 from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api.path_pattern import PathPattern, read_path, write_path
@@ -11,6 +11,9 @@ from api.path_pattern import PathPattern, read_path, write_path
 SEGMENT = st.text(min_size=1, max_size=8)
 
 
+@example(b"a/%252e%252e/b")
+@example(b"a/%25252e/b")
+@example(b"..;x/b")
 @given(st.binary(max_size=40))
 def test_a_path_is_refused_or_stays_where_it_was(raw: bytes) -> None:
     try:

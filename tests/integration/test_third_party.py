@@ -13,6 +13,8 @@ import pytest
 
 from events.event import Event
 from events.json_codec import JsonObject
+from rowcast.api_examination import examine_api
+from rowcast.installation import open_installation
 from tests.api.third_party_server import ThirdPartyServer
 from tests.integration.live_installation import LiveInstallation, Predicate, wait_until
 from tests.integration.second_service import SecondService, kafka_stopped
@@ -20,7 +22,7 @@ from tests.integration.second_service import SecondService, kafka_stopped
 pytestmark = pytest.mark.integration
 
 SETTINGS = {
-    "ROWCAST__SECRETS__PAYMENTS_KEY": "the-secret-key",
+    "ROWCAST__CREDENTIALS__PAYMENTS_KEY": "the-secret-key",
     "ROWCAST__HTTP__WITHOUT_KAFKA": "spill",
     "ROWCAST__SOURCES__SHOP__BODIES": "both",
     "ROWCAST__SOURCES__SHOP__REDACT": '["$.total", "parameters.note"]',
@@ -121,6 +123,72 @@ def test_a_listener_calls_an_api_once_however_often_it_is_run(
     assert (caller["role"], caller["subject"]) == ("service_role", "listener:charges")
     attempts = [cast("JsonObject", one.body["upstream"])["attempts"] for one in told]
     assert sorted(map(str, attempts)) == ["1", "1", "1", "2"]
+
+
+def test_custom_apis_call_apis_and_hooks_are_asked_before(
+    live: LiveInstallation, payments: ThirdPartyServer
+) -> None:
+    define(live, "shipping", f'base_url = "{payments.url}/v1"\nroles = ["anon"]\n')
+    live.apply(
+        "forward",
+        """
+        # /// rowcast
+        # api = "forward"
+        # role = "anon"
+        # ///
+        async def main(request, g):
+            answer = await g.api("shipping").post("/echo/forwarded", json=request["body"])
+            return answer.json()["body"]
+        """,
+    )
+    live.apply(
+        "small_parcels",
+        """
+        # /// rowcast
+        # before = "api.third_party.shipping.called"
+        # ///
+        async def main(call, g):
+            if call["body"] and call["body"].get("kg", 0) > 30:
+                return {"refuse": {"status": 422, "message": "too heavy"}}
+            return {"body": {**(call["body"] or {}), "seen": True}}
+        """,
+    )
+    url = f"http://127.0.0.1:{live.port_base}"
+
+    def asked(path: str, kg: int) -> httpx.Response:
+        return httpx.post(f"{url}{path}", json={"kg": kg}, timeout=60)
+
+    wait_until(lambda: asked("/third-party/shipping/echo", 31).status_code == 422 or None, "hook")
+    light = asked("/third-party/shipping/echo?q=a%26b", 2)
+    assert (light.status_code, light.json()["body"]) == (200, '{"kg":2,"seen":true}')
+    assert light.json()["query"] == "q=a%26b"
+    through = asked("/functions/v1/forward", 3)
+    assert (through.status_code, through.json()) == (200, '{"kg":3,"seen":true}')
+    calls = {light.headers["rowcast-call"], through.headers["rowcast-call"]}
+    told = live.wait_for_events(once(lambda one: of_calls(one, calls)), 2)
+    assert {one.type for one in told} == {
+        "api.third_party.shipping.called",
+        "api.custom.forward.called",
+    }
+    for name in ("small_parcels", "forward", "shipping"):
+        live.command("delete", name)
+
+
+def test_the_doctor_names_a_secret_that_is_missing(live: LiveInstallation) -> None:
+    define(
+        live,
+        "unpaid",
+        'base_url = "https://api.example.com"\n[credential]\nkind = "bearer"\nsecret = "NO_KEY"\n',
+    )
+    unsent = live.folder / "unsent" / "of-an-older-service.events"
+    unsent.write_bytes(b"x" * 1_234)
+    installation = open_installation(live.folder, port_base=live.port_base)
+    findings = {one.subject: one for one in asyncio.run(examine_api(installation))}
+    assert findings["third-party API unpaid"].level == "error"
+    assert 'NO_KEY = "..." in [credentials]' in findings["third-party API unpaid"].mend
+    assert findings["events of API calls"].found.startswith("1,234 bytes")
+    unsent.unlink()
+    live.command("delete", "unpaid")
 
 
 def test_bodies_stand_in_events_where_they_are_asked_for(

@@ -42,6 +42,8 @@ def test_the_file_that_up_writes_says_what_the_defaults_are() -> None:
         ("[sources.a]\nkind='mongo'\ntombstones=true", "expected it on a PostgreSQL source"),
         ("[sources.a]\nkind='mongo'\nformat='connect-json'", "expected it on a PostgreSQL source"),
         ("[sources.a]\nkind='postgres'\nformat='avro'", "Invalid enum value 'avro'"),
+        ("[sources.a]\nkind='mongo'\nredact=['card']", r"\[sources.a\]: found 'card' in redact"),
+        ("[sources.a]\nkind='mongo'\nbody_kb=1000", "found body_kb = 1000, expected 1 to 128"),
         ("[sources.'A b']\nkind='mongo'", "source name 'A b', expected lower-case"),
     ],
 )
@@ -59,6 +61,7 @@ def test_the_environment_lies_over_the_file() -> None:
             "ROWCAST__SOURCES__SHOP__DSN": "postgresql://u@h/d",
             "ROWCAST__SOURCES__SHOP__TABLES": '["public.*"]',
             "ROWCAST__SECRETS__API_KEY": "123",
+            "ROWCAST__CREDENTIALS__Pay": "456",
             "HOME": "/",
         },
         "f",
@@ -67,6 +70,7 @@ def test_the_environment_lies_over_the_file() -> None:
     assert configuration.sources["shop"].dsn == "postgresql://u@h/d"
     assert configuration.sources["shop"].tables == ("public.*",)
     assert configuration.secrets == {"API_KEY": "123"}
+    assert configuration.definition_secrets == {"API_KEY": "123", "Pay": "456"}
 
 
 def test_a_variable_below_a_value_is_refused() -> None:
