@@ -27,7 +27,7 @@ async def examine_api(installation: Installation) -> list[Finding]:
         if missing:
             found = f"its credential needs the secret {missing[0]}, which there is not"
             mend = (
-                f'{missing[0]} = "..." in [credentials] of rowcast.toml, or the environment variable '
+                f'{missing[0]} = "..." in [credentials] of rowcast.toml, or the variable '
                 f"ROWCAST__CREDENTIALS__{missing[0]}; then start the HTTP service again"
             )
             findings.append(Finding("error", subject, found, "a secret of that name", mend))

@@ -184,7 +184,7 @@ def test_the_doctor_names_a_secret_that_is_missing(live: LiveInstallation) -> No
     unsent.write_bytes(b"x" * 1_234)
     installation = open_installation(live.folder, port_base=live.port_base)
     findings = {one.subject: one for one in asyncio.run(examine_api(installation))}
-    assert findings["third-party API unpaid"].level == "error"
+    assert findings["third-party API unpaid"].severity == "error"
     assert 'NO_KEY = "..." in [credentials]' in findings["third-party API unpaid"].mend
     assert findings["events of API calls"].found.startswith("1,234 bytes")
     unsent.unlink()
