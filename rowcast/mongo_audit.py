@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from pymongo.errors import NotPrimaryError, OperationFailure, PyMongoError
+from pymongo.errors import (
+    ConnectionFailure,
+    NotPrimaryError,
+    OperationFailure,
+    PyMongoError,
+)
 
 from cdc.errors import CaptureConfigError
 from cdc.mongo import MongoSource
@@ -39,9 +44,11 @@ async def enable(mongo: MongoSource, collection: str) -> list[str]:
         await find_deployment(client, source)
         members = await _members(client, mongo)
         await _check_collection(client, mongo, database, name)
+        away = await _unreached(mongo, members, database)
         store = AuditStore(client, mongo.database)
         await store.add(f"{database}.{name}")
-        for member in members:
+        reached = [member for member in members if member not in away]
+        for member in reached:
             await _set_member(mongo, store, member, database)
     except PyMongoError as error:
         raise _explained(error, source) from error
@@ -49,7 +56,8 @@ async def enable(mongo: MongoSource, collection: str) -> list[str]:
         await client.close()
     topic = reads_topic(source, database, name)
     lines = [f"reads of {database}.{name} are events by statement on {topic} from now on"]
-    lines.append(f"profiled on {', '.join(members)}; each read is a line in mongod's log too")
+    lines.append(f"profiled on {', '.join(reached)}; each read is a line in mongod's log too")
+    lines += [f"not reached now, profiled once capture reaches it: {member}" for member in away]
     return lines
 
 
@@ -128,6 +136,25 @@ async def _members(client: MongoClient, source: MongoSource) -> list[str]:
             mend="audit the reads of its applications through the data API",
         )
     return members
+
+
+async def _unreached(source: MongoSource, members: Sequence[str], database: str) -> list[str]:
+    """The members that do not answer; raises what pymongo raises where none does, or one refuses.
+
+    Asked before anything is changed, so that nothing is left of what is refused.
+    """
+    away: list[str] = []
+    for member in members:
+        client = connect_member(source.uri, source.name, member)
+        try:
+            await MongoProfiler(client, database).state()
+        except ConnectionFailure:
+            away.append(member)
+            if len(away) == len(members):
+                raise
+        finally:
+            await client.close()
+    return away
 
 
 async def _check_collection(
@@ -223,7 +250,7 @@ async def _until_told(
 def _explained(error: PyMongoError, source: str) -> Exception:
     if isinstance(error, OperationFailure) and error.code == 13:
         return CaptureConfigError(
-            found=f"a user without the right ({error})",
+            found=f"a user without the right ({str(error).partition(', full error')[0]})",
             expected="the actions enableProfiler, find on system.profile, and insert",
             mend="grant dbAdmin and readWrite on the database to the source's user",
         )
