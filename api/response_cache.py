@@ -16,7 +16,7 @@ from typing import Final
 
 from api.forwarded_headers import HeaderList, header
 
-_BYTES_MAX: Final = 32 * 1024 * 1024
+_BYTES_MAX: Final = 16 * 1024 * 1024
 _ENTRY_BYTES_MAX: Final = 2 * 1024 * 1024
 _CONDITIONS: Final = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 _PER_CALL: Final = frozenset(("idempotency-key", "prefer"))

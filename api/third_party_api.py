@@ -82,7 +82,6 @@ class ThirdPartyApi:
         self._journal = journal
         self._settings = settings
         self._outbound = parties.outbound
-        self._cache = ResponseCache()
         self._lines: dict[str, ThirdPartyLine] = {}
         self._definitions = parties.table
         parties.table.watch(self._take_definitions)
@@ -101,7 +100,8 @@ class ThirdPartyApi:
         for name, one in self._definitions.of(ThirdParty).items():
             line = self._lines.get(name)
             if line is None or line.definition != one:
-                line = ThirdPartyLine(one, self._settings.secrets, self._outbound, self._cache)
+                # A cache of its own: what another definition was answered is not this one's.
+                line = ThirdPartyLine(one, self._settings.secrets, self._outbound, ResponseCache())
             lines[name] = line
         self._lines = lines
 
