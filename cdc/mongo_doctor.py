@@ -16,6 +16,7 @@ from cdc.mongo_deployment import Deployment, MongoClient, connect, find_deployme
 from cdc.mongo_failure import explain
 from cdc.mongo_images import collections_without_images
 from cdc.mongo_source import MongoSource
+from cdc.profile_risks import find_profile_risks
 
 _WINDOW_WARNING_S: Final = 24 * 3600
 _FULL: Final = 0.8
@@ -35,6 +36,7 @@ async def examine_mongo(source: MongoSource) -> list[Finding]:
             await _change_stream(client, source, deployment),
             await _oplog(client),
             await _images(client, source),
+            *await find_profile_risks(client, source),
         ]
     except CaptureConfigError as error:
         return [Finding.of_error("connection", error)]

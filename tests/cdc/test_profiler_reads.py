@@ -16,6 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from cdc.errors import CaptureConfigError
 from cdc.mongo import MongoSource
+from cdc.mongo_doctor import examine_mongo
 from events.call_mark import mark_call
 from events.cluster import Cluster
 from infra.embedded.mongo import EmbeddedMongo
@@ -63,6 +64,12 @@ def source(server: ProfiledServer, database: AsyncDatabase[Json]) -> MongoSource
 async def profiling(database: AsyncDatabase[Json]) -> Json:
     found = await database.command({"profile": -1})
     return {name: found.get(name) for name in ("was", "slowms", "filter")}
+
+
+async def findings(source: MongoSource) -> list[str]:
+    """What `rowcast doctor` says of its audit."""
+    found = await examine_mongo(source)
+    return [f"{one.severity}: {one.found}" for one in found if one.subject == "reads by statement"]
 
 
 async def test_every_read_is_told_once_with_who_and_what_and_none_of_its_values(
@@ -214,6 +221,12 @@ async def test_what_the_capped_collection_dropped_unread_is_told_with_its_number
     told = Told(cluster, source)
     small = replace(source, profile_mb=1)
     patients = database["patients"]
+    assert await findings(small) == []
+    await mongo_audit.enable(small, "patients")
+    assert await findings(small) == ["ok: 1 collections are audited, on 1 members"]
+    await database.command({"profile": 0})
+    (found,) = await findings(small)
+    assert found.startswith(f"warning: the profiler of {database.name} on 127.0.0.1:")
     await mongo_audit.enable(small, "patients")
     async with capturing_reads(small, cluster):
         await patients.find_one({"n": 0})
