@@ -33,6 +33,7 @@ from events.cluster import Cluster
 _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.2
+_READS_A_TURN = 128
 _ASKED_EVERY_S = 1.0
 _BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 30.0)
 
@@ -209,7 +210,9 @@ class _Reading:
 
     async def _add(self, found: list[LogRecord | Damaged]) -> None:
         entries: list[tuple[LogRecord, AuditEntry]] = []
-        for record in found:
+        for count, record in enumerate(found):
+            if not count % _READS_A_TURN:
+                await asyncio.sleep(0)
             if isinstance(record, Damaged):
                 self._tell_gap("a record of the log is not whole", record.position)
                 continue
@@ -229,7 +232,9 @@ class _Reading:
             return
         instants = await self._log.instants_ms(record.timestamp for record, _ in reads)
         now_ms = time.time_ns() // 1_000_000
-        for record, entry in reads:
+        for count, (record, entry) in enumerate(reads):
+            if not count % _READS_A_TURN:
+                await asyncio.sleep(0)  # the slot's reader has its turn
             at_ms = instants[record.timestamp]
             topic, key, value = statement_record(
                 self._source.name, record, entry, self._detail, at_ms, now_ms

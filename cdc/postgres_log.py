@@ -14,7 +14,7 @@ from cdc.log_progress import HEAD_BYTES, LogPlace
 from cdc.log_record import LogFormat
 from cdc.postgres_source import Connection
 
-READ_BYTES = 1 << 20
+READ_BYTES = 256 * 1024
 
 # In this order: a file that is not the current one any more before it is read is read whole.
 _READ: LiteralString = """

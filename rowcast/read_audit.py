@@ -42,15 +42,16 @@ async def enable(
     lines: list[str] = []
     connection = await connect(postgres)
     try:
+        # First what asks the most of the server: where it is refused, nothing was done.
+        if statements:
+            lines += await enable_statement_audit(connection, postgres, schema, name)
         if rows:
             audited = await enable_row_audit(connection, postgres, schema, name, force=force)
             lines += _unseen_lines(audited)
-        if statements:
-            lines += await enable_statement_audit(connection, postgres, schema, name)
     finally:
         await connection.close()
     topic = reads_topic(source, schema, name)
-    how = " and ".join([*(["by row"] if rows else []), *(["by statement"] if statements else [])])
+    how = _how(rows=rows, statements=statements)
     return "\n".join([f"reads of {schema}.{name} are events {how} on {topic} from now on", *lines])
 
 
@@ -63,9 +64,10 @@ async def disable(
         mongo = installation.mongo_source(source)
         return "\n".join(await mongo_audit.disable(mongo, installation.cluster, table))
     postgres, schema, name = _table(installation, source, table)
+    asked = _how(rows=rows, statements=statements)
     connection = await connect(postgres)
     try:
-        if not (rows or statements):
+        if not asked:
             statements = (schema, name) in await statement_tables(connection)
             rows = not statements or any(
                 (one.schema, one.table) == (schema, name)
@@ -77,7 +79,10 @@ async def disable(
             await disable_statement_audit(connection, postgres, schema, name)
     finally:
         await connection.close()
-    return f"reads of {schema}.{name} are no events any more; nothing of the audit is left on it"
+    return (
+        f"reads of {schema}.{name} are no events {asked + ' ' if asked else ''}any more; nothing "
+        f"of {'that' if asked else 'the'} audit is left on it"
+    )
 
 
 async def audited(installation: Installation, source: str) -> str:
@@ -108,6 +113,11 @@ def _check_statements(source: str, *, rows: bool, force: bool) -> None:
             f"found {'--rows' if rows else '--force'} for the source {source!r} of kind mongo, "
             "expected --statements: MongoDB tells which statements read, not which documents"
         )
+
+
+def _how(*, rows: bool, statements: bool) -> str:
+    named = (*(("by row",) if rows else ()), *(("by statement",) if statements else ()))
+    return " and ".join(named)
 
 
 def _table(installation: Installation, source: str, table: str) -> tuple[PostgresSource, str, str]:
