@@ -33,7 +33,7 @@ def profile_read_record(
         "read": {"by": "profiler", "exact": "statement"},
         "statement": {
             "command": entry.verb,
-            "text": statement_text(entry, form),
+            "text": _text(entry, form),
             "parameters": None,
         },
         "rows": entry.rows,
@@ -60,3 +60,11 @@ def profile_read_record(
     }
     topic = reads_topic(source, entry.database, collection)
     return topic, encode_key({"session": entry.session or event_id}), encode(body)
+
+
+def _text(entry: ProfileEntry, form: StatementForm) -> str | None:
+    try:
+        return statement_text(entry, form)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        # Whatever a client has sent, that it read is told.
+        return None
