@@ -25,7 +25,7 @@ from cdc.statement_audit import (
     find_audit_risks,
 )
 from cdc.statement_audit_check import check_statement_audit
-from cdc.statement_read import StatementDetail
+from cdc.statement_read import TEXT_MAX, StatementDetail
 from events.cluster import Cluster
 from tests.cdc.log_reading import psql, reading, until_read
 from tests.cdc.postgres_place import Envelope, Place, Role, own_place
@@ -151,13 +151,17 @@ async def test_the_values_and_numbers_that_are_asked_for_are_told(
                     "select id from patients where id < %s and name <> %s", (4, 'a, "b"\nc')
                 )
                 client.execute("select 1 from patients where name = 'x'")
-            first, second = await until_read(audited, 2)
+                # Longer than what is read of the log at once.
+                client.execute(f"select 2 from patients where name = '{'é' * 400_000}'".encode())
+                client.execute("select 3 from patients")
+            first, second, long, _ = await until_read(audited, 4)
         assert first["statement"] == {
             "command": "SELECT",
             "text": "select id from patients where id < $1 and name <> $2",
             "parameters": ["4", 'a, "b"\nc'],
         }
         assert second["statement"]["text"] == "select 1 from patients where name = 'x'"
+        assert len(long["statement"]["text"]) == TEXT_MAX
         assert second["statement"]["parameters"] is None
         assert (first["rows"], second["rows"]) == (3, 0)
     finally:
@@ -247,6 +251,25 @@ async def test_a_file_that_goes_before_it_was_read_is_a_gap_that_says_since_when
     assert "removed" in gap["reason"]
     assert gap["position"] > 0
     assert 0 < time.time() * 1_000 - gap["since_ms"] < 60_000
+
+
+async def test_a_file_that_is_written_over_is_a_gap_and_is_read_anew(
+    audited: Place, nurse: Role
+) -> None:
+    with psycopg.connect(dsn_of(audited, nurse), autocommit=True) as client:
+        async with reading(audited):
+            client.execute("select 1 from patients")
+            await until_read(audited, 1)
+        name = await current_file(audited)
+        client.execute("select 2 from patients")
+        Path(name).write_bytes(b"")
+        client.execute("select 3 from patients")
+        async with reading(audited):
+            await until_read(audited, 2)
+            client.execute("select 4 from patients")
+            await until_read(audited, 3)
+    (gap,) = await gaps(audited)
+    assert "replaced" in gap["reason"]
 
 
 @BOTH
