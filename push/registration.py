@@ -43,7 +43,7 @@ class Joining:
 
 @dataclass(slots=True, eq=False)
 class Registration:
-    """One pattern with conditions, of one connection.
+    """One pattern with conditions, of one connection; `since_ms` is when it was asked for.
 
     `floors` are offsets below which a client has everything although live delivery here has not
     come to them yet: it got them from another process.
@@ -55,6 +55,7 @@ class Registration:
     outbox: Outbox
     floors: dict[Partition, int] = field(default_factory=dict[Partition, int])
     joining: Joining | None = None
+    since_ms: int = 0
 
     def has(self, place: Partition, offset: int) -> bool:
         """Whether the client has this record from elsewhere."""

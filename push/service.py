@@ -14,6 +14,7 @@ from push.connection import Connection, query_token
 from push.fan_out import FanOut
 from push.session import PushContext, Session
 from push.settings import PushSettings
+from push.subscription import Subscription
 from push.tail import Tail
 
 
@@ -33,6 +34,8 @@ class PushService:
             tail=Tail(cluster, fan_out),
             slots=asyncio.Semaphore(settings.catch_ups),
         )
+        self._sessions: dict[int, Session] = {}
+        self._last_connection = 0
 
     async def start(self) -> None:
         """Begin to follow Kafka; a Kafka that is away is waited for behind the scenes."""
@@ -48,8 +51,31 @@ class PushService:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, from its handshake to its end."""
-        connection = Connection(receive, send, Session(self._context))
-        await connection.run(query_token(scope))
+        session = Session(self._context)
+        self._last_connection += 1
+        number = self._last_connection
+        self._sessions[number] = session
+        try:
+            await Connection(receive, send, session).run(query_token(scope))
+        finally:
+            del self._sessions[number]
+
+    def subscriptions(self) -> list[Subscription]:
+        """The registrations of all connections, the oldest connection's first."""
+        return [
+            one
+            for number, session in self._sessions.items()
+            for one in session.subscriptions(number)
+        ]
+
+    def unregister(self, subscription_id: str) -> Subscription | None:
+        """End a registration, whose client is told; None where there is none of that id."""
+        for number, session in self._sessions.items():
+            for one in session.subscriptions(number):
+                if one.id == subscription_id:
+                    session.end_registration(int(one.id.rpartition(".")[2]))
+                    return one
+        return None
 
 
 class _Endpoint:

@@ -32,6 +32,7 @@ from push.protocol import (
 )
 from push.registration import Joining, Registration
 from push.settings import PushSettings
+from push.subscription import Subscription, subscription
 from push.tail import Tail
 
 _log = logging.getLogger(__name__)
@@ -199,6 +200,7 @@ class Session:
         fan_out = self._context.fan_out
         self._last_id += 1
         registration = Registration(self._last_id, message.pattern, message.conditions, self.outbox)
+        registration.since_ms = int(time.time() * 1_000)
         live = fan_out.offsets_of(message.pattern)
         for part, offset in begin.next_offsets.items():
             if offset > live[part]:
@@ -256,20 +258,39 @@ class Session:
             _log.error("catching up failed", exc_info=task.exception())
             self.outbox.end(INTERNAL_ERROR, "catching up failed, connect again")
 
+    def subscriptions(self, connection: int) -> list[Subscription]:
+        """Its registrations, as of the connection of that number."""
+        return [
+            subscription(connection, self._identity, one) for one in self._registrations.values()
+        ]
+
+    def end_registration(self, registration_id: int) -> bool:
+        """End one that the client did not ask to end, and tell it; False where there is none."""
+        if not self._end(registration_id):
+            return False
+        message = "the service has ended this registration"
+        self.outbox.put(answer("unregistered", ref=None, id=registration_id, message=message))
+        return True
+
     def _unregister(self, message: Unregister) -> None:
-        registration = self._registrations.pop(message.id, None)
-        if registration is None:
+        if not self._end(message.id):
             raise MessageError(
                 "unknown_id",
                 f"found the id {message.id}, expected one that `registered` gave and that was not "
                 "unregistered since",
                 message.ref,
             )
+        self.outbox.put(answer("unregistered", ref=message.ref, id=message.id))
+
+    def _end(self, registration_id: int) -> bool:
+        registration = self._registrations.pop(registration_id, None)
+        if registration is None:
+            return False
         self._context.fan_out.remove(registration)
-        task = self._catch_ups.get(message.id)
+        task = self._catch_ups.get(registration_id)
         if task is not None:
             task.cancel()
-        self.outbox.put(answer("unregistered", ref=message.ref, id=message.id))
+        return True
 
     def _ping(self, message: Ping) -> None:
         if not message.positions:

@@ -138,6 +138,10 @@ class Connection {
       case "lost":
         for (const id of message.ids) this.#byId.get(id)?.lost(message);
         break;
+      case "unregistered":
+        // One that nobody here asked to end: the service did, and says why.
+        if (message.ref === null) this.#endedByService(message);
+        break;
       case "expiring":
         this.#renew();
         break;
@@ -182,6 +186,15 @@ class Connection {
     }
     if (registration !== undefined) registration.failed(error);
     else console.warn("rowcast:", error.message);
+  }
+
+  #endedByService(message) {
+    const registration = this.#byId.get(message.id);
+    if (registration === undefined) return;
+    this.#byId.delete(message.id);
+    this.#registrations.delete(registration.ref);
+    registration.id = null;
+    registration.failed({ code: "ended", message: message.message });
   }
 
   async #renew() {
