@@ -89,7 +89,7 @@ class Topics:
 
     @property
     def retry(self) -> str:
-        """Runs handed over to be tried later."""
+        """Events that one listener is given again."""
         return f"{self.prefix}.retry"
 
     @property
@@ -118,8 +118,8 @@ class Topics:
         return (self.events, self.api, self.schema, self.runs, self.dead, self.retry, self.push)
 
     def routed_pattern(self, sources: tuple[str, ...]) -> str:
-        """Regular expression of every topic whose records listeners may ask for."""
-        return self._pattern(sources, self.events, self.api, self.schema)
+        """Regular expression of every topic that routers read: of events, and of replayed ones."""
+        return self._pattern(sources, self.events, self.api, self.schema, self.retry)
 
     def pushed_pattern(self, sources: tuple[str, ...]) -> str:
         """Regular expression of every topic whose records clients may register for."""

@@ -36,9 +36,14 @@ class ListenerIndex:
 
     def __init__(self, definitions: list[Definition]) -> None:
         enabled = [Listener.compile(one) for one in definitions if one.enabled]
+        self._named = {listener.definition.name: listener.definition for listener in enabled}
         self._index = MatchingIndex(
             (EventPattern.parse(listener.definition.on), listener) for listener in enabled
         )
+
+    def named(self, name: str) -> Definition | None:
+        """The one of a name, if it is enabled."""
+        return self._named.get(name)
 
     def match(self, event: Event, happened_ms: int) -> list[Definition]:
         """The definitions that are to run for an event, by name."""

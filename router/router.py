@@ -24,6 +24,7 @@ from events.mail import MailSender, NoMail
 from events.outgoing_record import OutgoingRecord
 from events.run import Sandbox, StateWrite
 from router.carrier import Carrier
+from router.definition import Definition
 from router.definition_feed import DefinitionFeed
 from router.delivery import Delivery
 from router.event_source import EventSource
@@ -31,6 +32,7 @@ from router.group_commit import GroupCommit, Settlement
 from router.lanes import Lanes
 from router.ledger import PartitionLedger
 from router.listener import ListenerIndex
+from router.replay import replayed_for
 from router.scheduler import Scheduler
 from router.state_feed import StateFeed
 from router.state_table import StateTable
@@ -51,6 +53,7 @@ class Router:
         instance: str = "0",
         mail: MailSender | None = None,
     ) -> None:
+        self._retry_topic = cluster.topics.retry
         self._index = ListenerIndex([])
         self._backlog: dict[TopicPartition, deque[ConsumerRecord]] = {}
         self._room = asyncio.Event()
@@ -157,10 +160,23 @@ class Router:
             place = f"{record.topic}[{record.partition}]@{record.offset}"
             _log.warning("%s is no event and is passed over: %s", place, error)
             return []
+        definitions = self._index.match(event, record.timestamp)
+        if record.topic == self._retry_topic:
+            definitions = self._replayed(record)
         return [
             Delivery(definition, event, record.key, record.topic, record.partition, record.offset)
-            for definition in self._index.match(event, record.timestamp)
+            for definition in definitions
         ]
+
+    def _replayed(self, record: ConsumerRecord) -> list[Definition]:
+        """The one listener that an event is given to again, whatever it asks for itself."""
+        name = replayed_for(record.headers)
+        definition = None if name is None else self._index.named(name)
+        if definition is None:
+            place = f"{record.topic}[{record.partition}]@{record.offset}"
+            _log.warning("%s is for %s, which is not enabled, and is passed over", place, name)
+            return []
+        return [definition]
 
     async def _carry(self, delivery: Delivery) -> None:
         partition = TopicPartition(delivery.topic, delivery.partition)

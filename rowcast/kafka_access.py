@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from typing import NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -18,25 +19,41 @@ from rowcast.errors import NotRunningError
 _Result = TypeVar("_Result")
 _REQUEST_TIMEOUT_MS = 10_000
 _FETCH_WAIT_MS = 200
+# As our own topics take it.
+_REQUEST_BYTES_MAX = 16 * 1024 * 1024
 
 
-async def write_record(
-    cluster: Cluster,
-    topic: str,
-    key: bytes,
-    value: bytes | None,
-) -> None:
+class Record(NamedTuple):
+    """A record to write; without a value it removes what stands under its key."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+async def write_record(cluster: Cluster, topic: str, key: bytes, value: bytes | None) -> None:
     """Write one record, in the partition Java clients choose, and wait until Kafka has it."""
+    await write_records(cluster, [Record(topic, key, value)])
+
+
+async def write_records(cluster: Cluster, records: Iterable[Record]) -> None:
+    """Write records in their order and wait until Kafka has them all."""
     producer = AIOKafkaProducer(
         bootstrap_servers=cluster.bootstrap,
         enable_idempotence=True,
         request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        max_request_size=_REQUEST_BYTES_MAX,
     )
 
     async def write() -> None:
         await producer.start()
         try:
-            await producer.send_and_wait(topic, value=value, key=key)
+            sent = [
+                await producer.send(one.topic, one.value, one.key, headers=list(one.headers))
+                for one in records
+            ]
+            await asyncio.gather(*sent)
         finally:
             await producer.stop()
 
@@ -51,16 +68,28 @@ async def read_topic(cluster: Cluster, topic: str) -> list[ConsumerRecord]:
     return records
 
 
+async def read_at(cluster: Cluster, place: TopicPartition, offset: int) -> ConsumerRecord | None:
+    """The committed record at an offset; None where it is not there any more."""
+    every = follow(cluster, topic_filter=(place.topic,), from_beginning=True, to_end=True)
+    async with aclosing(every):
+        async for record in every:
+            if (record.partition, record.offset) == (place.partition, offset):
+                return record
+    return None
+
+
 async def follow(
     cluster: Cluster,
     *,
     topic_filter: tuple[str, ...] | str,
     from_beginning: bool,
     to_end: bool = False,
+    since_ms: int | None = None,
 ) -> AsyncGenerator[ConsumerRecord]:
     """Committed records of topics, named or as a pattern, as they come.
 
-    With `to_end` it stops at the end that the topics have when it begins.
+    With `to_end` it stops at the end that the topics have when it begins; with `since_ms` it begins
+    at each partition's first record written then or later.
     """
     catalogue = AIOKafkaAdminClient(
         bootstrap_servers=cluster.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS
@@ -77,6 +106,8 @@ async def follow(
         await _reached(cluster, consumer.start)
         partitions = await _partitions(catalogue, topic_filter)
         ends = await _assign(consumer, partitions, from_beginning=from_beginning)
+        if since_ms is not None and partitions:
+            ends = await _seek_time(consumer, partitions, since_ms)
         looked_s = time.monotonic()
         while not to_end or ends:
             batches = await consumer.getmany(timeout_ms=_FETCH_WAIT_MS)
@@ -128,6 +159,20 @@ async def _assign(
     starts = await consumer.beginning_offsets(new) if from_beginning else ends
     for part, offset in (positions | starts).items():
         consumer.seek(part, offset)
+    return {part: end for part, end in ends.items() if end > starts[part]}
+
+
+async def _seek_time(
+    consumer: AIOKafkaConsumer, partitions: set[TopicPartition], since_ms: int
+) -> dict[TopicPartition, int]:
+    """Go to a time; returns those that hold something from then on, with their ends."""
+    ends = await consumer.end_offsets(partitions)
+    found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+    starts: dict[TopicPartition, int] = {}
+    for part in partitions:
+        place = found.get(part)
+        starts[part] = ends[part] if place is None else place.offset
+        consumer.seek(part, starts[part])
     return {part: end for part, end in ends.items() if end > starts[part]}
 
 

@@ -65,6 +65,8 @@ def test_routed_and_pushed_topics_are_ours_and_the_sources() -> None:
     for name in ("shop.public.orders", "acme.events", "acme.api"):
         assert routed.fullmatch(name)
         assert pushed.fullmatch(name)
+    assert routed.fullmatch("acme.retry")
+    assert not pushed.fullmatch("acme.retry")
     for name in ("shopping.public.orders", "acme.runs", "acme.progress", "rowcast.events"):
         assert not routed.fullmatch(name)
         assert not pushed.fullmatch(name)
