@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.routing import BaseRoute, Mount, Route
 
 from api.call_journal import CallJournal, TopicMaking
@@ -15,6 +17,9 @@ from api.mongo_data import MongoData
 from api.postgres_data import PostgresData
 from api.postgres_database import PostgresDatabase
 from api.settings import ApiSettings, PostgresApiSource
+from api.system_api import SystemApi
+from api.system_operation import PREFIX as SYSTEM_PREFIX
+from api.system_operation import ServedOperation
 from api.third_party_api import PartySettings, ThirdPartyApi
 from events.cluster import Cluster
 from events.token import TokenVerifier
@@ -25,9 +30,10 @@ class ApiService:
 
     `make_topics` makes a table's topic of reads before the first one is told of; without `code`
     there are no custom APIs and no hooks, without `parties` no third-party APIs.
+    `operations` are those of the system API.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each room of the API brings what it needs, by name
         self,
         cluster: Cluster,
         verifier: TokenVerifier,
@@ -36,6 +42,7 @@ class ApiService:
         make_topics: TopicMaking | None = None,
         code: CodeSettings | None = None,
         parties: PartySettings | None = None,
+        operations: Sequence[ServedOperation] = (),
     ) -> None:
         self._journal = journal or CallJournal(
             cluster,
@@ -62,6 +69,7 @@ class ApiService:
         self._data = DataApi(self._sources, callers, self._journal, settings, hooks)
         self._events = EventApi(callers, self._journal, self._emitted, settings, hooks)
         self._parties = parties and ThirdPartyApi(callers, self._journal, settings, parties, hooks)
+        self._system = SystemApi(operations, callers, self._journal, settings)
 
     async def start(self) -> None:
         """Begin to connect; what is away is waited for behind the scenes."""
@@ -88,6 +96,7 @@ class ApiService:
         return [
             Mount(PREFIX.rstrip("/"), app=self._data),
             Route(PATH, self._events),
+            Mount(SYSTEM_PREFIX, app=self._system),
             *(self._code.routes() if self._code else ()),
             *(self._parties.routes() if self._parties else ()),
         ]

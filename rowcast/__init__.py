@@ -8,6 +8,8 @@ Errors:
 
     RowcastError(Exception)
     ├── ConfigurationError  rowcast.toml or an environment variable is not as expected
+    │   └── NotFoundError   a name that stands for nothing there is
+    ├── RefusedError        the system API refuses or fails
     ├── NotRunningError     a command needs an installation that runs
     ├── StartError          the installation, or a service of it, cannot start
     └── PackageError        a third-party package that cannot be added, or is another by now

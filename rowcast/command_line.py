@@ -8,20 +8,12 @@ from typing import NoReturn, cast
 
 import click
 
-from cdc.errors import CaptureError, FencedError
-from events.errors import EventsError
-from infra.errors import InfraError
-from listener_runtime.errors import ImageError, WheelError
-from router.errors import RouterError
+from cdc.errors import FencedError
 from rowcast.commands import definitions, events, packages, running, runs, sources
-from rowcast.errors import RowcastError
+from rowcast.errors import MENDABLE
 from rowcast.supervised_process import NOT_AGAIN_EXIT
 
 _EXIT_MENDABLE = 2
-_MENDABLE = (
-    *(RowcastError, InfraError, CaptureError, RouterError, EventsError),
-    *(ImageError, WheelError),
-)
 
 
 class _Commands(click.Group):
@@ -30,12 +22,12 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except _MENDABLE as error:
+        except MENDABLE as error:
             _end(error)
         except KeyboardInterrupt:
             sys.exit(130)
         except BaseExceptionGroup as group:
-            mendable = group.subgroup(_MENDABLE)
+            mendable = group.subgroup(MENDABLE)
             if mendable is None:
                 raise
             _end(_first_leaf(mendable))

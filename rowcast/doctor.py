@@ -23,7 +23,7 @@ from rowcast.api_examination import examine_api
 from rowcast.installation import Installation
 from rowcast.package_lock import locked_tenants
 from rowcast.packages import image_trouble
-from rowcast.service import pool_settings
+from rowcast.sandbox_settings import pool_settings
 from rowcast.status import read_status, with_truth
 
 _MAIL_LIMIT_S = 10.0

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import cast
 
 import msgspec
 from aiokafka import ConsumerRecord
@@ -18,28 +19,25 @@ from events.errors import EventFormatError
 from events.event import decode_event
 from events.event_type import EventPattern
 from events.json_codec import JsonObject, decode_object, encode
-from events.kept_definition import KeptDefinition
-from rowcast.definition_files import read_applied
-from rowcast.errors import ConfigurationError
+from push.subscription import Subscription
 from rowcast.installation import Installation
-from rowcast.kafka_access import follow, read_topic
-from rowcast.slot_status import Slots, slot_line
-from rowcast.snapshot_command import Snapshots, snapshot_lines
-from rowcast.status import Status
+from rowcast.kafka_access import follow
+from rowcast.slot_status import slot_line
+from rowcast.snapshot_command import snapshot_lines
+from rowcast.system.definitions import DefinitionState
+from rowcast.system.installation import WholeStatus
+from rowcast.system.sources import SourceState
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
 
 
-def status_text(
-    status: Status, slots: Slots, snapshots: Snapshots, *, as_json: bool
-) -> tuple[str, bool]:
+def status_text(status: WholeStatus, *, as_json: bool) -> tuple[str, bool]:
     """The status to print, and whether everything runs."""
     runs = bool(status.services) and all(
         service.state == "running" for service in status.services.values()
     )
     if as_json:
-        whole = {**msgspec.to_builtins(status), "slots": slots, "snapshots": snapshots}
-        return msgspec.json.encode(whole).decode(), runs
+        return msgspec.json.encode(status).decode(), runs
     lines = [f"http   {status.http}", f"kafka  {status.kafka}"]
     lines += [f"{name:<6} {source.dsn}" for name, source in status.sources.items()]
     for name, service in status.services.items():
@@ -48,8 +46,8 @@ def status_text(
         last = f"last end: {service.last_exit}" if service.last_exit else ""
         parts = ", ".join(part for part in (pid, again, last) if part)
         lines.append(f"{name:<16} {service.state:<11} {parts}".rstrip())
-    lines += [slot_line(source, slot) for source, slot in slots.items()]
-    for source, tables in snapshots.items():
+    lines += [slot_line(source, slot) for source, slot in status.slots.items()]
+    for source, tables in status.snapshots.items():
         lines += snapshot_lines(source, tables)
     return "\n".join(lines), runs
 
@@ -68,25 +66,42 @@ def findings_text(findings: Sequence[Finding], *, as_json: bool) -> str:
     return "\n".join(lines)
 
 
-async def definitions_text(installation: Installation, name: str | None, *, as_json: bool) -> str:
-    """All definitions in a table, or one of them whole."""
-    definitions = await read_applied(installation)
-    if name is not None and name not in definitions:
-        known = ", ".join(sorted(definitions)) or "none"
-        raise ConfigurationError(
-            f"found no definition {name!r}, expected one of those applied: {known}"
-        )
-    if name is not None:
-        raw = definitions[name].encode()
-        if as_json:
-            return raw.decode()
-        return _definition_text(decode_object(raw))
+def sources_text(sources: Sequence[SourceState], *, as_json: bool) -> str:
+    """The sources, with what is being loaded of each."""
     if as_json:
-        return "\n".join(definitions[key].encode().decode() for key in sorted(definitions))
-    return "\n".join(
-        f"{key:<24} v{definition.version:<4} {_what(definition)}"
-        for key, definition in sorted(definitions.items())
-    )
+        return "\n".join(msgspec.json.encode(one).decode() for one in sources)
+    lines: list[str] = []
+    for one in sources:
+        capture = f"capture {one.service}" if one.service else "capture never started here"
+        lines.append(f"{one.name:<16} {one.kind:<11} {capture}, {one.address}")
+        if one.slot is not None:
+            lines.append(slot_line(one.name, one.slot))
+        if one.snapshots:
+            lines += snapshot_lines(one.name, one.snapshots)
+    return "\n".join(lines)
+
+
+def subscriptions_text(subscriptions: Sequence[Subscription]) -> str:
+    """A line a registration: id, since when, who, for what."""
+    lines: list[str] = []
+    for one in subscriptions:
+        wanted = f"  {encode(one.conditions).decode()}" if one.conditions else ""
+        who = f"{one.subject} ({one.role})"
+        lines.append(f"{one.id:<8} {_clock(one.since_ms)}  {who:<32}  {one.pattern}{wanted}")
+    return "\n".join(lines) or "no subscriptions"
+
+
+def definitions_text(definitions: Sequence[DefinitionState], *, as_json: bool) -> str:
+    """All definitions in a table."""
+    if as_json:
+        return "\n".join(definition_text(one, as_json=True) for one in definitions)
+    return "\n".join(f"{one.name:<24} v{one.version:<4} {_what(one)}" for one in definitions)
+
+
+def definition_text(one: DefinitionState, *, as_json: bool) -> str:
+    """One of them, whole."""
+    definition = cast("JsonObject", one.definition)
+    return encode(definition).decode() if as_json else _definition_text(definition)
 
 
 async def event_lines(
@@ -104,40 +119,18 @@ async def event_lines(
                 yield line
 
 
-async def runs_text(
-    installation: Installation,
-    listener: str | None,
-    status: str | None,
-    *,
-    count: int,
-    as_json: bool,
-) -> str:
-    """The last runs, newest last."""
-    records = await _values(installation, installation.cluster.topics.runs, listener)
-    chosen = [run for run in records if status in (None, run.get("status"))][-count:]
+def runs_text(runs: Sequence[JsonObject], *, as_json: bool) -> str:
+    """Runs, newest last."""
     if as_json:
-        return "\n".join(encode(run).decode() for run in chosen)
-    if not chosen:
-        return "no runs yet"
-    return "\n".join(_run_line(run) for run in chosen)
+        return "\n".join(encode(run).decode() for run in runs)
+    return "\n".join(_run_line(run) for run in runs) or "no runs yet"
 
 
-async def dead_text(
-    installation: Installation, listener: str | None, *, count: int, as_json: bool
-) -> str:
-    """The last dead letters, newest last."""
-    chosen = (await _values(installation, installation.cluster.topics.dead, listener))[-count:]
+def dead_text(letters: Sequence[JsonObject], *, as_json: bool) -> str:
+    """Dead letters, newest last."""
     if as_json:
-        return "\n".join(encode(letter).decode() for letter in chosen)
-    if not chosen:
-        return "no dead letters"
-    return "\n".join(_dead_line(letter) for letter in chosen)
-
-
-async def _values(installation: Installation, topic: str, listener: str | None) -> list[JsonObject]:
-    records = await read_topic(installation.cluster, topic)
-    values = [decode_object(record.value) for record in records if record.value]
-    return [value for value in values if listener in (None, value.get("listener"))]
+        return "\n".join(encode(letter).decode() for letter in letters)
+    return "\n".join(_dead_line(letter) for letter in letters) or "no dead letters"
 
 
 def _event_line(record: ConsumerRecord, wanted: EventPattern, *, full: bool) -> str | None:
@@ -169,7 +162,7 @@ def _key_text(key: bytes | None) -> str | None:
     return plain_key(key).decode("utf-8", "replace") if key else None
 
 
-def _what(definition: KeptDefinition) -> str:
+def _what(definition: DefinitionState) -> str:
     # Listeners have always been listed by their pattern alone.
     summary = definition.summary.removeprefix("on ")
     return summary if definition.enabled else f"off {summary}"
@@ -212,12 +205,12 @@ def _dead_line(letter: JsonObject) -> str:
         key = encode(data.get("key")).decode()
         sizes = f"{data.get('size_bytes')} bytes, Kafka takes {data.get('limit_bytes')}"
         place = f"{letter.get('type')}  {data.get('id')}  {data.get('topic')} {key}"
-        return f"{data.get('source', ''):<20}  {place}: {sizes}"
+        return f"{letter.get('id', '')}  {data.get('source', ''):<20}  {place}: {sizes}"
     event = letter.get("event")
     event_type = event.get("type") if isinstance(event, dict) else ""
     event_id = event.get("id") if isinstance(event, dict) else ""
     return (
-        f"{letter.get('listener', ''):<20}  {event_type}  {event_id}  "
+        f"{letter.get('id', '')}  {letter.get('listener', ''):<20}  {event_type}  {event_id}  "
         f"after {letter.get('attempts')} tries: {_last_line(letter.get('error'))}"
     )
 

@@ -42,7 +42,7 @@ from rowcast.configuration import (
     SourceSettings,
     read_configuration,
 )
-from rowcast.errors import ConfigurationError
+from rowcast.errors import ConfigurationError, NotFoundError
 from rowcast.mail_settings import smtp_settings
 from rowcast.new_configuration import new_configuration
 
@@ -183,12 +183,12 @@ class Installation:
         )
 
     def source(self, name: str) -> SourceSettings:
-        """The settings of a source; raises ConfigurationError for a name that there is not."""
+        """The settings of a source; raises NotFoundError for a name that there is not."""
         try:
             return self.configuration.sources[name]
         except KeyError as error:
             known = ", ".join(self.configuration.sources) or "none"
-            raise ConfigurationError(
+            raise NotFoundError(
                 f"found the source name {name!r}, expected one of [sources] in "
                 f"{self.folder / 'rowcast.toml'}: {known}"
             ) from error

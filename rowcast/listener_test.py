@@ -33,7 +33,7 @@ from rowcast.definition_files import parse_file, read_applied
 from rowcast.definition_kinds import kind_of
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
-from rowcast.service import pool_settings
+from rowcast.sandbox_settings import pool_settings
 
 _SHOWN_CHARS = 300
 _SAMPLE_REQUEST: JsonObject = {

@@ -20,7 +20,7 @@ from rowcast.errors import PackageError
 from rowcast.installation import Installation
 from rowcast.package_lock import PackageFolder, check_hash, locked_tenants
 from rowcast.package_resolution import read_requirement, resolve
-from rowcast.service import pool_settings
+from rowcast.sandbox_settings import pool_settings
 
 Say = Callable[[str], object]
 

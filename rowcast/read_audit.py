@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 from cdc.postgres_source import PostgresSource, connect
 from cdc.read_policy import (
-    AuditedTable,
     audited_tables,
     disable_row_audit,
     enable_row_audit,
@@ -47,7 +50,7 @@ async def enable(
             lines += await enable_statement_audit(connection, postgres, schema, name)
         if rows:
             audited = await enable_row_audit(connection, postgres, schema, name, force=force)
-            lines += _unseen_lines(audited)
+            lines += _unseen_lines(audited.unseen)
     finally:
         await connection.close()
     topic = reads_topic(source, schema, name)
@@ -85,26 +88,50 @@ async def disable(
     )
 
 
-async def audited(installation: Installation, source: str) -> str:
+class AuditedTables(msgspec.Struct, frozen=True):
+    """Tables of a source whose reads are events; reads as roles in `unseen` are not, by row.
+
+    `told` is of a MongoDB, in words; None for a PostgreSQL.
+    """
+
+    by_row: list[str]
+    by_statement: list[str]
+    unseen: list[str]
+    told: list[str] | None = None
+
+
+async def audited(installation: Installation, source: str) -> AuditedTables:
     """The tables of a source whose reads are events, and how."""
     if installation.source(source).kind == "mongo":
-        found = await mongo_audit.audited(installation.mongo_source(source))
-        none = f"no collection of {source} is audited: rowcast audit enable {source} COLLECTION "
-        return "\n".join(found) if found else f"{none}--statements"
+        return AuditedTables(
+            [], [], [], await mongo_audit.audited(installation.mongo_source(source))
+        )
     connection = await connect(installation.postgres_source(source))
     try:
         tables = await audited_tables(connection)
         by_statement = await statement_tables(connection)
     finally:
         await connection.close()
-    if not tables and not by_statement:
+    return AuditedTables(
+        [f"{table.schema}.{table.table}" for table in tables],
+        [f"{schema}.{name}" for schema, name in by_statement],
+        list(tables[0].unseen) if tables else [],
+    )
+
+
+def audited_text(source: str, tables: AuditedTables) -> str:
+    """What to print of them."""
+    if tables.told is not None:
+        none = f"no collection of {source} is audited: rowcast audit enable {source} COLLECTION "
+        return "\n".join(tables.told) if tables.told else f"{none}--statements"
+    if not tables.by_row and not tables.by_statement:
         return (
             f"no table of {source} is audited: rowcast audit enable {source} TABLE --rows, "
             "or --statements"
         )
-    lines = [f"{table.schema}.{table.table}  by row" for table in tables]
-    lines += [f"{schema}.{name}  by statement" for schema, name in by_statement]
-    return "\n".join([*lines, *(_unseen_lines(tables[0]) if tables else [])])
+    lines = [f"{table}  by row" for table in tables.by_row]
+    lines += [f"{table}  by statement" for table in tables.by_statement]
+    return "\n".join([*lines, *_unseen_lines(tables.unseen)])
 
 
 def _check_statements(source: str, *, rows: bool, force: bool) -> None:
@@ -125,8 +152,8 @@ def _table(installation: Installation, source: str, table: str) -> tuple[Postgre
     return installation.postgres_source(source), schema or "public", name
 
 
-def _unseen_lines(table: AuditedTable) -> list[str]:
-    if not table.unseen:
+def _unseen_lines(unseen: Sequence[str]) -> list[str]:
+    if not unseen:
         return []
-    roles = ", ".join(table.unseen)
+    roles = ", ".join(unseen)
     return [f"not seen: reads as {roles}: row security does not hold for such roles"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -23,7 +23,7 @@ _KEYS_SHOWN: Final = 5
 _TEXT_SHOWN: Final = 200
 
 
-async def reads_text(
+async def find_reads(
     installation: Installation,
     source: str | None,
     table: str,
@@ -31,8 +31,7 @@ async def reads_text(
     key: str | None,
     subject: str | None,
     since: str | None,
-    as_json: bool,
-) -> str:
+) -> list[JsonObject]:
     """Who read rows of a table, oldest first; raises ConfigurationError for a bad condition.
 
     Without a source, in every source that has told of reads of a table of this name.
@@ -48,9 +47,14 @@ async def reads_text(
             if read is not None and wanted(read):
                 found.append(read)
     found.sort(key=_read_ms)
+    return found
+
+
+def reads_text(reads: Sequence[JsonObject], *, as_json: bool) -> str:
+    """What to print of reads."""
     if as_json:
-        return "\n".join(encode(read).decode() for read in found)
-    return "\n".join(map(_line, found)) if found else "no reads"
+        return "\n".join(encode(read).decode() for read in reads)
+    return "\n".join(map(_line, reads)) if reads else "no reads"
 
 
 def _topic(installation: Installation, source: str, table: str) -> str:

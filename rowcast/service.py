@@ -28,9 +28,7 @@ from cdc.postgres import capture_postgres
 from cdc.profiler_reads import capture_profiler_reads
 from cdc.topic_creation import ensure_topics
 from events.token import TokenVerifier
-from infra import artifacts
 from listener_runtime.pool import SandboxPool
-from listener_runtime.settings import PoolSettings
 from listener_runtime.smtp_sender import SmtpSender
 from push.service import PushService
 from router.router import Router
@@ -41,8 +39,10 @@ from rowcast.http_server import HttpServer
 from rowcast.installation import Installation
 from rowcast.key_set import KeySet
 from rowcast.outbound import PinnedOutbound
+from rowcast.sandbox_settings import pool_settings
 from rowcast.served_definitions import ServedDefinitions
 from rowcast.supervised_process import READY_VARIABLE
+from rowcast.system.operations import served_operations
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +123,7 @@ def http_service(installation: Installation) -> Service:
             make_topics=partial(ensure_topics, cluster),
             code=CodeSettings(table, runner, f"{socket.gethostname()}-{installation.http_port}"),
             parties=PartySettings(table, PinnedOutbound(installation.own_service())),
+            operations=served_operations(installation, push),
         )
         host = installation.configuration.http.host
         app = make_app(installation, [*push.routes(), *api.routes()])
@@ -148,19 +149,6 @@ def http_service(installation: Installation) -> Service:
             await keys.close()
 
     return run
-
-
-def pool_settings(installation: Installation, processes: int | None = None) -> PoolSettings:
-    """How the sandbox's processes are kept; `processes` overrides how many."""
-    listeners = installation.configuration.listeners
-    return PoolSettings(
-        image=artifacts.sandbox_image(),
-        deno=artifacts.deno(),
-        processes=processes or listeners.processes,
-        processes_max=processes or listeners.processes_max,
-        memory_budget_mb=listeners.memory_budget_mb,
-        images=installation.images,
-    )
 
 
 def code_pool(installation: Installation) -> SandboxPool:

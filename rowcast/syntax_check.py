@@ -7,7 +7,7 @@ from events.json_codec import encode
 from events.run import RunRequest
 from listener_runtime.pool import SandboxPool
 from rowcast.installation import Installation
-from rowcast.service import pool_settings
+from rowcast.sandbox_settings import pool_settings
 
 _CHECK = """\
 def main(event, g):

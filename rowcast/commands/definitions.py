@@ -8,39 +8,45 @@ from typing import Final
 
 import click
 
-from rowcast import definition_files, inspection, listener_test
-from rowcast.commands.invocation import folder_option, run_async
+from api.system_operation import NoArguments
+from rowcast import inspection, listener_test
+from rowcast.commands.invocation import ask, folder_option, reach_options, run_async
+from rowcast.definition_files import read_files
 from rowcast.installation import open_installation
+from rowcast.system import definitions as system
 
 
 @click.command()
-@folder_option
+@reach_options
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 def apply(folder: Path, paths: tuple[Path, ...]) -> None:
     """Apply definitions (listeners, modules, custom APIs, triggers), files or folders of them."""
-    installation = open_installation(folder)
-    for definition in run_async(definition_files.apply_files(installation, paths)):
+    files = [system.DefinitionFile(str(file.path), file.text) for file in read_files(paths)]
+    for definition in ask(folder, system.APPLY, system.ApplyArguments(files)):
         click.echo(f"{definition.name} (version {definition.version}) {definition.summary}")
 
 
 @click.command()
-@folder_option
+@reach_options
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def get(folder: Path, name: str | None, as_json: bool) -> None:
     """List the definitions of all kinds, or show one."""
-    installation = open_installation(folder)
-    click.echo(run_async(inspection.definitions_text(installation, name, as_json=as_json)))
+    if name is None:
+        found = ask(folder, system.LIST_DEFINITIONS, NoArguments())
+        click.echo(inspection.definitions_text(found, as_json=as_json))
+        return
+    one = ask(folder, system.GET_DEFINITION, system.NameArguments(name))
+    click.echo(inspection.definition_text(one, as_json=as_json))
 
 
 @click.command()
-@folder_option
+@reach_options
 @click.argument("names", nargs=-1, required=True)
 def delete(folder: Path, names: tuple[str, ...]) -> None:
     """Delete definitions of any kind by name."""
-    installation = open_installation(folder)
     for name in names:
-        run_async(definition_files.delete_definition(installation, name))
+        ask(folder, system.DELETE_DEFINITION, system.NameArguments(name))
         click.echo(f"{name} deleted")
 
 

@@ -1,4 +1,4 @@
-"""Commands on events: emit one, follow them, see what waits."""
+"""Commands on events: emit one, follow them, see and cancel what waits, see who is told."""
 
 from __future__ import annotations
 
@@ -7,22 +7,37 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
+from api.system_operation import NoArguments
+from events.json_codec import JsonObject, decode
 from rowcast import inspection
-from rowcast.commands.invocation import folder_option, run_async
-from rowcast.emission import emit_event
+from rowcast.commands.invocation import ask, client, folder_option, reach_options, run_async
+from rowcast.errors import ConfigurationError
 from rowcast.installation import open_installation
 from rowcast.schedules import schedules_text
+from rowcast.system import schedules as scheduling
+from rowcast.system import subscriptions as subscribing
 
 
 @click.command()
-@folder_option
+@reach_options
 @click.argument("event_type")
 @click.argument("data", default="{}")
 @click.option("--key", help="Events of one key stay in order.")
 def emit(folder: Path, event_type: str, data: str, key: str | None) -> None:
     """Emit a custom event: rowcast emit custom.hello '{"to": "world"}'."""
-    click.echo(run_async(emit_event(open_installation(folder), event_type, data, key)))
+    try:
+        value = decode(data)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"found the data {data!r}, expected JSON: {error}. In a shell, put it in single "
+            """quotes: '{"to": "world"}'"""
+        ) from error
+    event: JsonObject = {"type": event_type, "data": value}
+    if key is not None:
+        event["key"] = key
+    click.echo(run_async(client(folder).emit(event)))
 
 
 @click.command()
@@ -56,12 +71,53 @@ def tail(
     run_async(write())
 
 
-@click.command()
-@folder_option
+@click.group(invoke_without_command=True)
+@reach_options
 @click.option("--json", "as_json", is_flag=True, help="Whole records, a line each.")
-def schedules(folder: Path, as_json: bool) -> None:
-    """Show what waits to be emitted, once or again and again."""
-    click.echo(run_async(schedules_text(open_installation(folder), as_json=as_json)))
+@click.pass_context
+def schedules(context: click.Context, folder: Path, as_json: bool) -> None:
+    """Show what waits to be emitted, once or again and again; cancel it."""
+    if context.invoked_subcommand is None:
+        pending = ask(folder, scheduling.LIST_SCHEDULES, NoArguments())
+        click.echo(schedules_text(pending, as_json=as_json))
 
 
-COMMANDS: Final = (emit, tail, schedules)
+@schedules.command("cancel")
+@reach_options
+@click.argument("schedule_ids", nargs=-1, required=True, metavar="ID...")
+def cancel_schedule(folder: Path, schedule_ids: tuple[str, ...]) -> None:
+    """Emit it no more."""
+    for schedule_id in schedule_ids:
+        arguments = scheduling.ScheduleArguments(schedule_id)
+        cancelled = ask(folder, scheduling.CANCEL_SCHEDULE, arguments)
+        click.echo(f"{cancelled.id} cancelled, {cancelled.type}")
+
+
+@click.group(invoke_without_command=True)
+@reach_options
+@click.option("--json", "as_json", is_flag=True, help="Whole records, a line each.")
+@click.pass_context
+def subscriptions(context: click.Context, folder: Path, as_json: bool) -> None:
+    """Show WebSocket registrations: who, for what, since when; end one."""
+    if context.invoked_subcommand is not None:
+        return
+    found = ask(folder, subscribing.LIST_SUBSCRIPTIONS, NoArguments())
+    if as_json:
+        for one in found:
+            click.echo(msgspec.json.encode(one))
+    else:
+        click.echo(inspection.subscriptions_text(found))
+
+
+@subscriptions.command("end")
+@reach_options
+@click.argument("subscription_ids", nargs=-1, required=True, metavar="ID...")
+def end_subscription(folder: Path, subscription_ids: tuple[str, ...]) -> None:
+    """End registrations; their clients are told."""
+    for subscription_id in subscription_ids:
+        arguments = subscribing.SubscriptionArguments(subscription_id)
+        ended = ask(folder, subscribing.UNREGISTER, arguments)
+        click.echo(f"{ended.id} ended, {ended.pattern} of {ended.subject}")
+
+
+COMMANDS: Final = (emit, tail, schedules, subscriptions)

@@ -8,17 +8,22 @@ from typing import Final
 
 import click
 
+from api.system_operation import NoArguments
 from events.token import Role
 from rowcast import inspection, service
-from rowcast.commands.invocation import folder_option, run_async
+from rowcast.commands.invocation import (
+    address_elsewhere,
+    ask,
+    folder_option,
+    reach_options,
+    run_async,
+)
 from rowcast.doctor import examine
-from rowcast.errors import NotRunningError
 from rowcast.example_files import example_names
 from rowcast.installation import open_installation
-from rowcast.slot_status import read_slots
-from rowcast.snapshot_command import read_snapshots
-from rowcast.status import read_status, with_truth
-from rowcast.token_command import token_text
+from rowcast.status import read_status
+from rowcast.system import installation
+from rowcast.token_command import read_claims, token_text
 from rowcast.up import up as start_everything
 
 
@@ -65,34 +70,37 @@ def run_http(folder: Path) -> None:
 
 
 @click.command()
-@folder_option
+@reach_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(folder: Path, as_json: bool) -> None:
     """Say what runs, and where, how much log slots keep, and what is being loaded."""
-    found = read_status(folder / "status.json")
-    if found is None:
-        raise NotRunningError(f"nothing was started in {folder}; `rowcast up --dir {folder}` does")
-    status = with_truth(found)
-    installation = open_installation(folder, port_base=status.port_base)
-    slots = run_async(read_slots(installation))
-    snapshots = run_async(read_snapshots(installation, status))
-    text, runs = inspection.status_text(status, slots, snapshots, as_json=as_json)
+    if address_elsewhere() is not None:
+        found = ask(folder, installation.STATUS, NoArguments())
+    else:
+        # Asked most where nothing runs that could answer.
+        seen = read_status(folder / "status.json")
+        base = None if seen is None else seen.port_base
+        found = run_async(installation.whole_status(open_installation(folder, port_base=base)))
+    text, runs = inspection.status_text(found, as_json=as_json)
     click.echo(text)
     sys.exit(0 if runs else 1)
 
 
 @click.command()
-@folder_option
+@reach_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def doctor(folder: Path, as_json: bool) -> None:
     """Look for what is wrong or can lose data, and say how to mend it."""
-    findings = run_async(examine(open_installation(folder)))
+    if address_elsewhere() is not None:
+        findings = ask(folder, installation.DOCTOR, NoArguments())
+    else:
+        findings = run_async(examine(open_installation(folder)))
     click.echo(inspection.findings_text(findings, as_json=as_json))
     sys.exit(1 if any(finding.severity == "error" for finding in findings) else 0)
 
 
 @click.command()
-@folder_option
+@reach_options
 @click.option(
     "--role",
     type=click.Choice(["anon", "authenticated", "service_role"]),
@@ -104,7 +112,12 @@ def doctor(folder: Path, as_json: bool) -> None:
 @click.option("--claims", default="{}", help="More claims, as a JSON object.")
 def token(folder: Path, role: Role, subject: str, expires: str, claims: str) -> None:
     """Make a token for the HTTP service."""
-    click.echo(token_text(open_installation(folder), role, subject, expires, claims))
+    more = read_claims(claims)
+    if address_elsewhere() is not None:
+        arguments = installation.TokenArguments(role, subject, expires, dict(more))
+        click.echo(ask(folder, installation.MAKE_TOKEN, arguments).token)
+        return
+    click.echo(token_text(open_installation(folder), role, subject, expires, more))
 
 
 COMMANDS: Final = (up, run, status, doctor, token)

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import click
 
+from api.system_operation import NoArguments
 from cdc.postgres_verification import VerifyLimits
-from rowcast import read_audit, read_report, verify_command
-from rowcast.commands.invocation import folder_option, run_async
+from events.json_codec import JsonObject
+from rowcast import inspection, read_audit, read_report, verify_command
+from rowcast.commands.invocation import ask, folder_option, reach_options, run_async
 from rowcast.installation import open_installation
-from rowcast.snapshot_command import ask_for_snapshot
+from rowcast.system import sources as system
 
 
 @click.command()
-@folder_option
+@reach_options
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def sources(folder: Path, as_json: bool) -> None:
+    """List the sources: kind, capture, slot, what is being loaded."""
+    found = ask(folder, system.LIST_SOURCES, NoArguments())
+    click.echo(inspection.sources_text(found, as_json=as_json))
+
+
+@click.command()
+@reach_options
 @click.argument("source")
 @click.argument("table")
 @click.option("--where", default="", help="SQL: only the rows that fulfil it.")
 def snapshot(folder: Path, source: str, table: str, where: str) -> None:
     """Load a table's rows into its topic: rowcast snapshot shop public.orders."""
-    asked = run_async(ask_for_snapshot(open_installation(folder), source, table, where))
-    click.echo(f"asked for {asked}; `rowcast status` shows how far it is")
+    arguments = system.SnapshotArguments(source, table, where)
+    click.echo(ask(folder, system.SNAPSHOT, arguments).message)
 
 
 @click.command()
@@ -64,11 +75,11 @@ def verify(
 
 @click.group()
 def audit() -> None:
-    """Make reads events, by row or by statement (docs/read-audit.md)."""
+    """Make reads of rows events (docs/read-audit.md)."""
 
 
 @audit.command("enable")
-@folder_option
+@reach_options
 @click.argument("source")
 @click.argument("table")
 @click.option("--rows", is_flag=True, help="Each row that is read is an event: a row policy.")
@@ -82,36 +93,33 @@ def audit_enable(
     folder: Path, source: str, table: str, rows: bool, statements: bool, force: bool
 ) -> None:
     """Make reads of a table events."""
-    enabled = read_audit.enable(
-        *(open_installation(folder), source, table), rows=rows, statements=statements, force=force
-    )
-    click.echo(run_async(enabled))
+    arguments = system.AuditArguments(source, table, rows, statements, force)
+    click.echo(ask(folder, system.ENABLE_AUDIT, arguments).message)
 
 
 @audit.command("disable")
-@folder_option
+@reach_options
 @click.argument("source")
 @click.argument("table")
 @click.option("--rows", is_flag=True, help="Only the audit by row.")
 @click.option("--statements", is_flag=True, help="Only the audit by statement.")
 def audit_disable(folder: Path, source: str, table: str, rows: bool, statements: bool) -> None:
     """Make reads of a table events no longer; nothing of the audit is left."""
-    disabled = read_audit.disable(
-        *(open_installation(folder), source, table), rows=rows, statements=statements
-    )
-    click.echo(run_async(disabled))
+    arguments = system.NoAuditArguments(source, table, rows, statements)
+    click.echo(ask(folder, system.DISABLE_AUDIT, arguments).message)
 
 
 @audit.command("list")
-@folder_option
+@reach_options
 @click.argument("source")
 def audit_list(folder: Path, source: str) -> None:
     """Name the tables whose reads are events."""
-    click.echo(run_async(read_audit.audited(open_installation(folder), source)))
+    found = ask(folder, system.LIST_AUDITED, system.SourceArguments(source))
+    click.echo(read_audit.audited_text(source, found))
 
 
 @click.command()
-@folder_option
+@reach_options
 @click.option("--source", help="Name of the source; all that have such a table where left out.")
 @click.option("--table", required=True, help="schema.table, a table in public, or a collection.")
 @click.option("--key", help="Of one row: its key's value, or the key as JSON.")
@@ -128,14 +136,9 @@ def reads(
     as_json: bool,
 ) -> None:
     """List who read rows of a table."""
-    text = read_report.reads_text(
-        *(open_installation(folder), source, table),
-        key=key,
-        subject=subject,
-        since=since,
-        as_json=as_json,
-    )
-    click.echo(run_async(text))
+    arguments = system.ReadsArguments(table, source, key, subject, since)
+    found = [cast("JsonObject", one) for one in ask(folder, system.LIST_READS, arguments)]
+    click.echo(read_report.reads_text(found, as_json=as_json))
 
 
-COMMANDS: Final = (snapshot, verify, audit, reads)
+COMMANDS: Final = (sources, snapshot, verify, audit, reads)
