@@ -18,6 +18,7 @@ from cdc.pgaudit_reads import capture_reads
 from cdc.postgres_source import PostgresSource
 from cdc.statement_read import StatementDetail
 from events.json_codec import encode
+from rowcast import read_audit
 from rowcast.installation import open_installation
 from tests.integration.live_installation import LiveInstallation, next_event
 
@@ -168,7 +169,7 @@ def reading(live: LiveInstallation, dsn: str) -> Generator[None]:
 
 
 def test_a_statement_that_reads_runs_a_listener_reaches_a_client_and_is_found_again(
-    live: LiveInstallation, audited_dsn: str, monkeypatch: pytest.MonkeyPatch
+    live: LiveInstallation, audited_dsn: str
 ) -> None:
     refused = live.command("audit", "enable", "shop", "users", "--statements", check=False)
     assert refused.returncode == 2
@@ -189,10 +190,13 @@ def test_a_statement_that_reads_runs_a_listener_reaches_a_client_and_is_found_ag
             return [event["key"], event["who"]["user"], event["statement"]["text"]]
         """,
     )
-    monkeypatch.setenv("ROWCAST__SOURCES__SHOP__DSN", audited_dsn)
-    said = live.command("audit", "enable", "shop", "wards", "--statements").stdout
+    # The commands ask the running service, whose server of this source is another one.
+    there = open_installation(live.folder, {"ROWCAST__SOURCES__SHOP__DSN": audited_dsn})
+    how = {"rows": False, "statements": True}
+    said = asyncio.run(read_audit.enable(there, "shop", "wards", force=False, **how))
     assert "by statement on shop.public.wards.reads" in said
-    assert "public.wards  by statement" in live.command("audit", "list", "shop").stdout
+    listed = asyncio.run(read_audit.audited(there, "shop"))
+    assert read_audit.audited_text("shop", listed) == "public.wards  by statement"
     reader = make_conninfo(audited_dsn, user="matron", password="x", application_name="ward round")
     with (
         reading(live, audited_dsn),
@@ -210,6 +214,6 @@ def test_a_statement_that_reads_runs_a_listener_reaches_a_client_and_is_found_ag
     assert "matron with ward round from 127.0.0.1" in shown
     assert live.command(*look, "--key", "7").stdout.strip() == "no reads"
     assert "Nightingale" not in live.command(*look, "--json").stdout
-    said = live.command("audit", "disable", "shop", "wards").stdout
+    said = asyncio.run(read_audit.disable(there, "shop", "wards", rows=False, statements=False))
     assert "nothing of the audit is left" in said
     live.command("delete", "watch_statements")
