@@ -262,6 +262,10 @@ async def test_a_file_that_is_written_over_is_a_gap_and_is_read_anew(
             await until_read(audited, 1)
         name = await current_file(audited)
         client.execute("select 2 from patients")
+        # The server's collector writes a moment after the statement has ended.
+        async with asyncio.timeout(60):
+            while b"select 2 from patients" not in Path(name).read_bytes():
+                await asyncio.sleep(0.01)
         Path(name).write_bytes(b"")
         client.execute("select 3 from patients")
         async with reading(audited):
