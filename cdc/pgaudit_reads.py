@@ -20,12 +20,13 @@ import psycopg
 
 from cdc.audit_entry import ENTRY_MARKER, AuditEntry
 from cdc.change_group import ChangeGroup
-from cdc.errors import CaptureError, FencedError, SourceFormatError, SourceLostError
+from cdc.errors import SourceFormatError, SourceLostError
 from cdc.log_progress import READ_LOG, LogGap, LogPlace, LogProgress, ToldReads
 from cdc.log_record import Damaged, LogFormat, LogRecord, LogRecords
 from cdc.postgres_log import READ_BYTES, LogLook, PostgresLog, successor
 from cdc.postgres_source import Connection, PostgresSource, answered_in_time, connect
 from cdc.publisher import Publisher
+from cdc.read_capture import Backoff, keep_reading, pause
 from cdc.statement_audit import StatementAudit, find_statement_audit
 from cdc.statement_read import StatementDetail, statement_read_id, statement_record
 from events.cluster import Cluster
@@ -49,22 +50,13 @@ async def capture_reads(
 
     Whatever fails is logged and tried again; another capture that takes over ends it.
     """
-    failures = 0
-    while not stop.is_set():
-        began = time.monotonic()
-        try:
-            await _read_while_asked(source, cluster, detail, stop)
-        except FencedError as error:
-            _log.info("%s", error)
-            return
-        except (CaptureError, psycopg.Error) as error:
-            failures = 0 if time.monotonic() - began > _BACKOFF_S[-1] else failures
-            pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
-            failures += 1
-            _log.warning(
-                "%s: reads by statement wait %g s: %s", source.name, pause, str(error).strip()
-            )
-            await _sleep(stop, pause)
+    await keep_reading(
+        lambda: _read_while_asked(source, cluster, detail, stop),
+        f"{source.name}: reads by statement",
+        Backoff(_BACKOFF_S),
+        psycopg.Error,
+        stop=stop,
+    )
 
 
 async def _read_while_asked(
@@ -79,7 +71,7 @@ async def _read_while_asked(
             with answered_in_time(source, connection):
                 audit = await find_statement_audit(connection)
             if audit is None:
-                await _sleep(stop, _ASKED_EVERY_S)
+                await pause(stop, _ASKED_EVERY_S)
                 continue
             publisher = Publisher(cluster, source.name, source.on_record_too_large, log=READ_LOG)
             try:
@@ -93,11 +85,6 @@ async def _read_while_asked(
     finally:
         with contextlib.suppress(psycopg.Error):
             await connection.close()
-
-
-async def _sleep(stop: asyncio.Event, pause_s: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), pause_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +156,7 @@ class _Reading:
                 self._tables = frozenset(self._asked.tables if self._asked else ())
                 if self._asked is None:
                     return
-                await _sleep(stop, _LOOK_EVERY_S)
+                await pause(stop, _LOOK_EVERY_S)
 
     async def _ask(self, audit: StatementAudit | None) -> None:
         # What was asked for until now is told up to the end of the log that there is now.

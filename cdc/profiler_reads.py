@@ -17,7 +17,6 @@ from typing import Final
 from pymongo.errors import PyMongoError
 
 from cdc.change_group import ChangeGroup
-from cdc.errors import CaptureError, FencedError
 from cdc.mongo_audit import AuditStore, MongoAudit
 from cdc.mongo_deployment import MongoClient, connect
 from cdc.mongo_profiler import MongoProfiler, connect_member, member_addresses
@@ -25,6 +24,7 @@ from cdc.mongo_source import MongoSource
 from cdc.profile_progress import PROFILER_LOG, ProfilePlace, ProfilerProgress
 from cdc.profile_tail import ProfileTail
 from cdc.publisher import Publisher
+from cdc.read_capture import Backoff, keep_reading, pause
 from events.cluster import Cluster
 
 _log = logging.getLogger(__name__)
@@ -40,20 +40,13 @@ async def capture_profiler_reads(
 
     Whatever fails is logged and tried again; another capture that takes over ends it.
     """
-    failures = 0
-    while not stop.is_set():
-        began = time.monotonic()
-        try:
-            await _read_while_asked(source, cluster, stop)
-        except FencedError as error:
-            _log.info("%s", error)
-            return
-        except (CaptureError, PyMongoError) as error:
-            failures = 0 if time.monotonic() - began > _BACKOFF_S[-1] else failures
-            pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
-            failures += 1
-            _log.warning("%s: reads by the profiler wait %g s: %s", source.name, pause, error)
-            await _sleep(stop, pause)
+    await keep_reading(
+        lambda: _read_while_asked(source, cluster, stop),
+        f"{source.name}: reads by the profiler",
+        Backoff(_BACKOFF_S),
+        PyMongoError,
+        stop=stop,
+    )
 
 
 async def _read_while_asked(source: MongoSource, cluster: Cluster, stop: asyncio.Event) -> None:
@@ -63,7 +56,7 @@ async def _read_while_asked(source: MongoSource, cluster: Cluster, stop: asyncio
         while not stop.is_set():
             audit = await store.find()
             if audit is None or not (audit.since_ms or audit.before):
-                await _sleep(stop, _ASKED_EVERY_S)
+                await pause(stop, _ASKED_EVERY_S)
                 continue
             publisher = Publisher(cluster, source.name, log=PROFILER_LOG)
             try:
@@ -75,11 +68,6 @@ async def _read_while_asked(source: MongoSource, cluster: Cluster, stop: asyncio
     finally:
         with contextlib.suppress(PyMongoError):
             await client.close()
-
-
-async def _sleep(stop: asyncio.Event, pause_s: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), pause_s)
 
 
 class _Reading:
@@ -147,10 +135,10 @@ class _Reading:
         Returns once nothing of the database is audited any more.
         """
         place = f"{member}/{database}"
-        failures = 0
+        backoff = Backoff(_BACKOFF_S)
         while True:
             client = connect_member(self._source.uri, self._source.name, member)
-            began = time.monotonic()
+            began_s = time.monotonic()
             try:
                 tail = ProfileTail(
                     *(self._source, member, database),
@@ -163,11 +151,9 @@ class _Reading:
                 )
                 await tail.run()
             except PyMongoError as error:
-                failures = 0 if time.monotonic() - began > _BACKOFF_S[-1] else failures
-                pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
-                failures += 1
+                pause_s = backoff.after(time.monotonic() - began_s)
                 _log.warning("%s: the profiler of %s waits: %s", self._source.name, place, error)
-                await asyncio.sleep(pause)
+                await asyncio.sleep(pause_s)
             else:
                 return
             finally:

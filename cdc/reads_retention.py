@@ -14,6 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from cdc.errors import PublishError
+from cdc.topic_catalogue import topic_settings
 from events.cluster import Cluster
 from events.names import encode_segment
 from events.topic import is_reads_topic
@@ -22,8 +23,6 @@ _log = logging.getLogger(__name__)
 
 RETENTION: Final = "retention.ms"
 _REQUEST_TIMEOUT_MS: Final = 20_000
-_SET_ON_TOPIC: Final = 1
-"""Kafka's config source DYNAMIC_TOPIC_CONFIG: what somebody set on the topic itself."""
 
 
 async def hold_reads_retention(cluster: Cluster, source: str) -> None:
@@ -47,7 +46,7 @@ async def hold_reads_retention(cluster: Cluster, source: str) -> None:
         ]
         changed = [
             ConfigResource(ConfigResourceType.TOPIC, name, configs={**values, RETENTION: wanted})
-            for name, values in (await _own_settings(admin, names)).items()
+            for name, values in (await topic_settings(admin, names, own=True)).items()
             if values.get(RETENTION) != wanted
         ]
         if changed:
@@ -57,25 +56,6 @@ async def hold_reads_retention(cluster: Cluster, source: str) -> None:
         raise PublishError(f"the retention of topics of reads was not set: {error!r}") from error
     finally:
         await admin.close()
-
-
-async def _own_settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
-    """What is set on each topic itself: altering a topic takes away whatever is not said again."""
-    if not names:
-        return {}
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    found: dict[str, dict[str, str]] = {}
-    for response in await admin.describe_configs(asked):
-        resources = cast("list[tuple[object, ...]]", getattr(response, "resources", []))
-        for _, _, _, topic, settings in resources:
-            # Each is (name, value, read only, config source, sensitive, ...).
-            values = cast("list[tuple[object, ...]]", settings)
-            found[str(topic)] = {
-                str(name): str(value)
-                for name, value, _, place, *_ in values
-                if place == _SET_ON_TOPIC
-            }
-    return found
 
 
 async def _alter(admin: AIOKafkaAdminClient, changed: list[ConfigResource]) -> None:

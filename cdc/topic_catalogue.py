@@ -17,6 +17,8 @@ from events.names import encode_segment
 from events.topic import is_reads_topic
 
 _REQUEST_TIMEOUT_MS = 20_000
+_SET_ON_TOPIC = 1
+"""Kafka's config source DYNAMIC_TOPIC_CONFIG: what somebody set on the topic itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ async def described_topics(
         if not names:
             return {}
         described = await admin.describe_topics(names)
-        settings = await _settings(admin, names)
+        settings = await topic_settings(admin, names)
     except (KafkaError, OSError) as error:
         raise unreachable(cluster, error) from error
     finally:
@@ -78,7 +80,7 @@ async def record_limits(cluster: Cluster, names: Iterable[str]) -> dict[str, int
     )
     try:
         await admin.start()
-        settings = await _settings(admin, names)
+        settings = await topic_settings(admin, names)
     except (KafkaError, OSError) as error:
         raise PublishError(f"the settings of topics could not be read: {error!r}") from error
     finally:
@@ -90,14 +92,25 @@ async def record_limits(cluster: Cluster, names: Iterable[str]) -> dict[str, int
     }
 
 
-async def _settings(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The settings of topics, of those that may be asked for."""
+async def topic_settings(
+    admin: AIOKafkaAdminClient, names: Iterable[str], *, own: bool = False
+) -> dict[str, dict[str, str]]:
+    """The settings of topics, of those that may be asked for.
+
+    With `own` only what is set on a topic itself, which altering it takes away unless said again.
+    """
     asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     found: dict[str, dict[str, str]] = {}
+    if not asked:
+        return found
     for response in await admin.describe_configs(asked):
-        # Each is (error, message, kind, topic, [(setting, value, ...)]).
+        # Each is (error, message, kind, topic, [(setting, value, read only, source, ...)]).
         resources = cast("list[tuple[object, ...]]", getattr(response, "resources", []))
         for _, _, _, topic, settings in resources:
             values = cast("list[tuple[object, ...]]", settings)
-            found[str(topic)] = {str(name): str(value) for name, value, *_ in values}
+            found[str(topic)] = {
+                str(name): str(value)
+                for name, value, _, place, *_ in values
+                if not own or place == _SET_ON_TOPIC
+            }
     return found
