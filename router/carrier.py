@@ -16,10 +16,9 @@ import httpx
 
 from events.cluster import Cluster
 from events.errors import EventsError
-from events.event_id import run_id
 from events.mail import MailSender
 from events.outgoing_record import OutgoingRecord
-from events.run import Emission, RunOutcome, RunRequest, Sandbox, StateWrite
+from events.run import Emission, RunOutcome, Sandbox, StateWrite
 from events.traceparent import continue_trace
 from router.backoff import backoff_s
 from router.definition import Email, Emit, ListenerCode, Webhook
@@ -29,6 +28,7 @@ from router.delivery import (
     dead_records,
     outcome_records,
     refuse_too_large,
+    run_request,
 )
 from router.email import send_email
 from router.module import Module, missing_modules
@@ -107,22 +107,9 @@ class Carrier:
                 present = self._modules()
                 if (missing := missing_modules(definition.modules, present)) is not None:
                     return RunOutcome("failed", 0.0, missing)
-                request = RunRequest(
-                    run_id=run_id(event.id, definition.name, attempt),
-                    listener=definition.name,
-                    code=code,
-                    event=event.raw,
-                    event_id=event.id,
-                    chain=event.own_chain,
-                    attempt=attempt,
-                    tenant=definition.tenant,
-                    timeout_s=definition.timeout_s,
-                    cpu_s=definition.cpu_s,
-                    memory_mb=definition.memory_mb,
-                    reuse=definition.reuse,
-                    state=self._state.of(definition.tenant, definition.name),
-                    modules=tuple((name, present[name].code) for name in definition.modules),
-                )
+                state = self._state.of(definition.tenant, definition.name)
+                modules = tuple((name, present[name].code) for name in definition.modules)
+                request = run_request(delivery, code, attempt, state, modules)
                 return await self._sandbox.run(request)
             case Webhook() as webhook:
                 async with self._webhooks:

@@ -7,7 +7,7 @@ run emitted, that it ran, and that its event is finished are one fact.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -18,7 +18,7 @@ from events.event_id import emitted_id, run_id
 from events.json_codec import JsonObject, JsonValue, encode
 from events.names import encode_segment
 from events.outgoing_record import OutgoingRecord
-from events.run import Emission, RunOutcome, StateWrite
+from events.run import Emission, RunOutcome, RunRequest, StateWrite
 from events.topic import Topics
 from router.definition import Definition
 from router.schedule import Cancellation, ScheduledEvent
@@ -100,6 +100,33 @@ def outcome_records(
 def state_key(delivery: Delivery, write: StateWrite) -> StateKey:
     """Whose state a run's write is."""
     return StateKey(delivery.definition.tenant, delivery.definition.name, write.key)
+
+
+def run_request(
+    delivery: Delivery,
+    code: str,
+    attempt: int,
+    state: Mapping[str, bytes],
+    modules: tuple[tuple[str, str], ...],
+) -> RunRequest:
+    """What the sandbox is asked for an attempt; `modules` are names and code."""
+    event, definition = delivery.event, delivery.definition
+    return RunRequest(
+        run_id=run_id(event.id, definition.name, attempt),
+        listener=definition.name,
+        code=code,
+        event=event.raw,
+        event_id=event.id,
+        chain=event.own_chain,
+        attempt=attempt,
+        tenant=definition.tenant,
+        timeout_s=definition.timeout_s,
+        cpu_s=definition.cpu_s,
+        memory_mb=definition.memory_mb,
+        reuse=definition.reuse,
+        state=state,
+        modules=modules,
+    )
 
 
 def refuse_too_large(records: list[OutgoingRecord]) -> str | None:

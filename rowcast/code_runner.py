@@ -19,15 +19,14 @@ from api.definition_table import DefinitionTable
 from events.cluster import Cluster
 from events.errors import EventsError
 from events.event import Event
-from events.event_id import run_id
 from events.json_codec import decode_object
 from events.outgoing_record import OutgoingRecord
-from events.run import RunOutcome, RunRequest
+from events.run import RunOutcome
 from events.traceparent import continue_trace
 from listener_runtime.errors import ImageError
 from listener_runtime.pool import SandboxPool
 from router.definition import Definition, ListenerCode
-from router.delivery import Delivery, cycle_records, outcome_records, refuse_too_large
+from router.delivery import Delivery, cycle_records, outcome_records, refuse_too_large, run_request
 from router.errors import RoutingStoppedError
 from router.state_feed import StateFeed
 from router.state_table import StateTable
@@ -73,22 +72,9 @@ class CodeRunner:
         if self._pool is None:
             return RunOutcome("failed", 0.0, f"no sandbox: {self._error}")
         code = run.code
+        state = self._state.of(code.tenant, code.name)
         return await self._pool.run(
-            RunRequest(
-                run_id=run_id(run.call_id, code.name, 1),
-                listener=code.name,
-                code=code.code,
-                event=run.argument,
-                event_id=run.call_id,
-                chain=_event(run).own_chain,
-                tenant=code.tenant,
-                timeout_s=code.timeout_s,
-                cpu_s=code.cpu_s,
-                memory_mb=code.memory_mb,
-                reuse=code.reuse,
-                state=self._state.of(code.tenant, code.name),
-                modules=run.modules,
-            )
+            run_request(self._delivery(run), code.code, 1, state, run.modules)
         )
 
     def records(self, run: CodeRun, outcome: RunOutcome, started_ms: int) -> list[OutgoingRecord]:
@@ -130,6 +116,10 @@ class CodeRunner:
             on=run.event_type,
             action=ListenerCode(code.code),
             tenant=code.tenant,
+            timeout_s=code.timeout_s,
+            cpu_s=code.cpu_s,
+            memory_mb=code.memory_mb,
+            reuse=code.reuse,
             recursion=code.recursion,
             version=code.version,
         )
