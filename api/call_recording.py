@@ -14,6 +14,7 @@ from starlette.types import Scope
 from api.answer import Answer
 from api.api_event import ApiCall, Outcome
 from api.call_journal import CallJournal
+from api.caller import Caller, CallerReader
 from api.errors import ApiError, EventsUnavailableError, RefusedError
 from api.read_event import TopicEvent, read_events
 from events.chain import CHAIN_HEADER, Chain
@@ -38,7 +39,7 @@ def begin_call(scope: Scope, headers: Mapping[str, str], event_type: str) -> Api
     )
 
 
-def calling_chain(headers: Mapping[str, str], secret: str) -> Chain | None:
+def _calling_chain(headers: Mapping[str, str], secret: str) -> Chain | None:
     """The chain of the listener that calls; raises ApiError for one that we did not sign."""
     signed = headers.get(CHAIN_HEADER)
     if signed is None:
@@ -47,6 +48,21 @@ def calling_chain(headers: Mapping[str, str], secret: str) -> Chain | None:
         return verify_chain(signed, secret, int(time.time() * 1_000))
     except EventFormatError as error:
         raise ApiError(400, "RC400", f"{error}; leave it out") from error
+
+
+def identify(
+    call: ApiCall,
+    scope: Scope,
+    headers: Mapping[str, str],
+    callers: CallerReader,
+    chain_secret: str,
+) -> Caller:
+    """Note who calls, and in which chain; raises ApiError for a token or chain that is not ours."""
+    call.chain = _calling_chain(headers, chain_secret)
+    client = scope.get("client")
+    caller = callers.read(headers, client[0] if client else "", now=time.time())
+    call.caller = caller
+    return caller
 
 
 def call_failure(error: Exception, call: ApiCall) -> ApiError:

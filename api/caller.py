@@ -7,7 +7,7 @@ without either the caller is `anon`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from api.errors import ApiError
@@ -31,8 +31,23 @@ class Caller:
         """As it stands in events."""
         return {"role": self.role, "subject": self.subject or None, "address": self.address}
 
+    def check_service(self) -> None:
+        """Raises ApiError (403) where it is not the service's own role."""
+        if self.role != "service_role":
+            raise ApiError(
+                403,
+                "42501",
+                f"found the role {self.role}, expected service_role",
+                hint="`rowcast token --role service_role` makes one that may",
+            )
+
 
 _NOBODY_CLAIMS = encode({"role": "anon"})
+
+
+def role_may(role: Role, named: Collection[Role]) -> bool:
+    """Whether a role is among those that are named: what anon may, everybody may."""
+    return role == "service_role" or role in named or "anon" in named
 
 
 class CallerReader:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from events.token import Role
 
@@ -133,18 +134,25 @@ class Catalogue:
 
 
 @dataclass(frozen=True, slots=True)
-class Collections:
-    """What there is in a source whose documents have no columns, and which role may what there.
+class CollectionAccess:
+    """Names of collections by role, `*` for all; service_role may everything."""
 
-    The roles' names are collections', or `*` for all; service_role may everything.
-    """
-
-    source: str
-    names: tuple[str, ...]
-    readable_by: Mapping[str, tuple[str, ...]]
-    writable_by: Mapping[str, tuple[str, ...]]
+    readable_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    writable_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def allows(self, role: str, name: str, *, writing: bool) -> bool:
         """Whether a role may read a collection, or write it."""
         open_to = (self.writable_by if writing else self.readable_by).get(role, ())
         return role == "service_role" or name in open_to or "*" in open_to
+
+
+NO_ACCESS: Final = CollectionAccess()
+
+
+@dataclass(frozen=True, slots=True)
+class Collections:
+    """What there is in a source whose documents have no columns, and who may what there."""
+
+    source: str
+    names: tuple[str, ...]
+    access: CollectionAccess

@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from api.body_policy import Bodies, BodyPolicy
+from api.caller import role_may
 from api.code_definition import CodeDefinition
 from api.errors import ApiDefinitionError
 from events.errors import InvalidSchemaError
@@ -53,7 +54,7 @@ class CustomApi(CodeDefinition, frozen=True, forbid_unknown_fields=True, kw_only
 
     def allows(self, role: Role) -> bool:
         """Whether a role may call it: what anon may, everybody may; service_role may all."""
-        return role == "service_role" or role in self.roles or "anon" in self.roles
+        return role_may(role, self.roles)
 
 
 def decode_custom_api(value: bytes) -> CustomApi:

@@ -24,8 +24,8 @@ from api.call_recording import (
     CallRecording,
     begin_call,
     call_failure,
-    calling_chain,
     failure_outcome,
+    identify,
 )
 from api.caller import CallerReader
 from api.data_request import DataRequest
@@ -125,10 +125,7 @@ class DataApi:
         call: ApiCall,
         recording: CallRecording,
     ) -> Answer:
-        client = scope.get("client")
-        address = client[0] if client else ""
-        call.chain = calling_chain(headers, self._settings.chain_secret)
-        call.caller = caller = self._callers.read(headers, address, now=time.time())
+        caller = identify(call, scope, headers, self._callers, self._settings.chain_secret)
         method = call.method
         if method not in _READING and method not in _WRITING:
             raise ApiError(405, "PGRST117", f"Unsupported HTTP method: {method[:40]}")

@@ -17,8 +17,8 @@ from api.call_recording import (
     CallRecording,
     begin_call,
     call_failure,
-    calling_chain,
     failure_outcome,
+    identify,
 )
 from api.caller import CallerReader
 from api.errors import ApiError
@@ -90,16 +90,7 @@ class EventApi:
     async def _answer(
         self, scope: Scope, receive: Receive, headers: dict[str, str], call: ApiCall
     ) -> Answer:
-        call.chain = calling_chain(headers, self._settings.chain_secret)
-        client = scope.get("client")
-        call.caller = self._callers.read(headers, client[0] if client else "", now=time.time())
-        if call.caller.role != "service_role":
-            raise ApiError(
-                403,
-                "42501",
-                f"found the role {call.caller.role}, expected service_role",
-                hint="`rowcast token --role service_role` makes a token that may emit events",
-            )
+        identify(call, scope, headers, self._callers, self._settings.chain_secret).check_service()
         if call.method != "POST":
             raise ApiError(405, "PGRST117", f"Unsupported HTTP method: {call.method[:40]}")
         self._journal.check_write()

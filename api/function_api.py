@@ -22,8 +22,8 @@ from api.call_recording import (
     CallRecording,
     begin_call,
     call_failure,
-    calling_chain,
     failure_outcome,
+    identify,
 )
 from api.caller import CallerReader
 from api.code_calls import CodeCalls
@@ -127,9 +127,7 @@ class FunctionApi:
         below: str,
         recording: CallRecording,
     ) -> Answer:
-        client = scope.get("client")
-        call.chain = calling_chain(headers, self._settings.chain_secret)
-        call.caller = self._callers.read(headers, client[0] if client else "", now=time.time())
+        identify(call, scope, headers, self._callers, self._settings.chain_secret)
         query = read_query(scope["query_string"].decode("latin-1"))
         call.parameters = dict(query)
         await self._table.when_read()

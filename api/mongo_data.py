@@ -87,8 +87,7 @@ class MongoData:
     async def catalogue(self) -> Collections:
         """The collections there are now."""
         await self._look()
-        names = tuple(sorted(self._names))
-        return Collections(self.name, names, self._source.readable_by, self._source.writable_by)
+        return Collections(self.name, tuple(sorted(self._names)), self._source.access)
 
     async def has(self, request: DataRequest, *, since_s: float) -> bool:
         """Whether the collection is here."""
@@ -222,8 +221,8 @@ class MongoData:
 
     def _check_role(self, request: DataRequest) -> None:
         role = request.caller.role
-        found = Collections(self.name, (), self._source.readable_by, self._source.writable_by)
-        if not found.allows(role, request.name, writing=not request.read_only):
+        writing = not request.read_only
+        if not self._source.access.allows(role, request.name, writing=writing):
             key = "api_read" if request.read_only else "api_write"
             raise ApiError(
                 403,

@@ -111,9 +111,9 @@ def _table_path(table: CatalogueTable, privileges: frozenset[str]) -> JsonObject
 
 def _collection_path(collections: Collections, name: str, role: Role) -> JsonObject:
     may: set[str] = set()
-    if collections.allows(role, name, writing=False):
+    if collections.access.allows(role, name, writing=False):
         may.add("select")
-    if collections.allows(role, name, writing=True):
+    if collections.access.allows(role, name, writing=True):
         may.update(("insert", "update", "delete"))
     by_id = _parameter("_id", "A filter on the key, e.g. eq.1; every other field has such filters")
     return _resource_path(

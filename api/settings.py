@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from api.body_policy import NO_BODIES, BodyPolicy
+from api.catalogue import NO_ACCESS, CollectionAccess
 from api.table_read import Telling
 from events.event_schema import EventSchemas
 
@@ -28,12 +29,11 @@ class PostgresApiSource:
 
 @dataclass(frozen=True, slots=True)
 class MongoApiSource:
-    """A MongoDB source and the database of it; `open_to` names roles beside service_role."""
+    """A MongoDB source and the database of it."""
 
     uri: str
     database: str
-    readable_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    writable_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    access: CollectionAccess = NO_ACCESS
     reads: Telling = "after"
     bodies: BodyPolicy = NO_BODIES
 

@@ -17,7 +17,13 @@ from starlette.types import Receive, Scope, Send
 from api.answer import JSON, Answer, error_answer
 from api.api_event import ApiCall, Outcome
 from api.call_journal import CallJournal
-from api.call_recording import CallRecording, begin_call, call_failure, calling_chain
+from api.call_recording import (
+    CallRecording,
+    begin_call,
+    call_failure,
+    failure_outcome,
+    identify,
+)
 from api.caller import CallerReader
 from api.errors import ApiError
 from api.exchange import (
@@ -72,7 +78,7 @@ class SystemApi:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets JSON
             failure = call_failure(error, call)
             answer = error_answer(failure)
-            outcome = "refused" if failure.status in (401, 403, 503) else "failed"
+            outcome = failure_outcome(failure)
             await recording.failed(failure, outcome, wait=not reads)
         await send_answer(send, answer, headers, call.id, with_body=call.method != "HEAD")
         if outcome == "ok":
@@ -81,16 +87,7 @@ class SystemApi:
     async def _answer(
         self, scope: Scope, receive: Receive, headers: dict[str, str], call: ApiCall
     ) -> Answer:
-        client = scope.get("client")
-        call.chain = calling_chain(headers, self._settings.chain_secret)
-        call.caller = self._callers.read(headers, client[0] if client else "", now=time.time())
-        if call.caller.role != "service_role":
-            raise ApiError(
-                403,
-                "42501",
-                f"found the role {call.caller.role}, expected service_role",
-                hint="`rowcast token --role service_role` makes one that may",
-            )
+        identify(call, scope, headers, self._callers, self._settings.chain_secret).check_service()
         segments = _segments(scope)
         if segments == ("",):
             return self._description(call, scope.get("root_path", ""))

@@ -25,8 +25,8 @@ from api.call_recording import (
     CallRecording,
     begin_call,
     call_failure,
-    calling_chain,
     failure_outcome,
+    identify,
 )
 from api.caller import Caller, CallerReader
 from api.definition_table import DefinitionTable
@@ -142,11 +142,7 @@ class ThirdPartyApi:
         call: ApiCall,
         trace: PartyTrace,
     ) -> Answer:
-        call.chain = calling_chain(headers, self._settings.chain_secret)
-        client = scope.get("client")
-        call.caller = caller = self._callers.read(
-            headers, client[0] if client else "", now=time.time()
-        )
+        caller = identify(call, scope, headers, self._callers, self._settings.chain_secret)
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         name, slash, rest = raw.partition(b"?")[0].removeprefix(PREFIX.encode()).partition(b"/")
         await self._definitions.when_read()

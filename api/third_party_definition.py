@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from api.body_policy import Bodies, BodyPolicy
+from api.caller import role_may
 from api.errors import ApiDefinitionError
 from api.path_pattern import PathPattern
 from events.kept_definition import VersionedDefinition
@@ -148,7 +149,7 @@ class ThirdParty(
 
     def allows(self, role: Role) -> bool:
         """Whether a role may call it: what anon may, everybody may; service_role may all."""
-        return role == "service_role" or role in self.roles or "anon" in self.roles
+        return role_may(role, self.roles)
 
     @cached_property
     def patterns(self) -> tuple[PathPattern, ...]:

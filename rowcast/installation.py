@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 from psycopg.conninfo import conninfo_to_dict
 
+from api.catalogue import CollectionAccess
 from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
 from cdc.mongo_source import MongoSource
 from cdc.postgres_source import PostgresSource
@@ -258,8 +259,7 @@ class Installation:
                 sources[name] = MongoApiSource(
                     self.api_dsn(name),
                     self.database(name),
-                    settings.api_read,
-                    settings.api_write,
+                    CollectionAccess(settings.api_read, settings.api_write),
                     settings.reads.data_api,
                     settings.body_policy,
                 )

@@ -11,6 +11,7 @@ import pytest
 from bson import Decimal128, ObjectId
 from pymongo import AsyncMongoClient
 
+from api.catalogue import CollectionAccess
 from api.settings import MongoApiSource
 from tests.api.api_bench import bearer, serving
 
@@ -32,7 +33,7 @@ async def client(mongo_uri: str, kafka_bootstrap: str) -> AsyncGenerator[httpx.A
         await mongo[database]["goods"].create_index("name", unique=True)
         await mongo[database]["rowcast_chain"].insert_one({})
         source = MongoApiSource(
-            mongo_uri, database, {"anon": ("goods",), "authenticated": ("*",)}, {}
+            mongo_uri, database, CollectionAccess({"anon": ("goods",), "authenticated": ("*",)})
         )
         async with serving(kafka_bootstrap, {"docs": source}) as client:
             client.headers.update(bearer("service_role"))

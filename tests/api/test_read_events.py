@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 
+from api.catalogue import CollectionAccess
 from api.settings import MongoApiSource, PostgresApiSource
 from cdc.postgres_source import PostgresSource, connect
 from cdc.read_policy import enable_row_audit
@@ -147,7 +148,9 @@ async def test_what_a_row_policy_tells_is_not_told_twice(
 async def test_documents_are_told_too(mongo_uri: str, kafka_bootstrap: str) -> None:
     database = f"api_{uuid.uuid4().hex[:8]}"
     reads = Reads(kafka_bootstrap, source_name(), database)
-    source = MongoApiSource(mongo_uri, database, {"authenticated": ("*",)}, {}, "before")
+    source = MongoApiSource(
+        mongo_uri, database, CollectionAccess({"authenticated": ("*",)}), "before"
+    )
     async with AsyncMongoClient[dict[str, Any]](mongo_uri) as mongo:
         await mongo[database]["goods"].insert_many([{"_id": 1}, {"_id": "b"}])
         async with serving(kafka_bootstrap, {reads.source: source}) as client:
