@@ -6,18 +6,18 @@ import asyncio
 import base64
 import json
 from collections import Counter
-from typing import Self
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from tests.loopback_server import LoopbackServer
+
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
-class ThirdPartyServer:
+class ThirdPartyServer(LoopbackServer):
     """A server on loopback; `seen` is what it was asked, in order."""
 
     def __init__(self) -> None:
@@ -25,7 +25,6 @@ class ThirdPartyServer:
         self.counts: Counter[str] = Counter()
         self.tokens: list[str] = []
         self.entered = asyncio.Event()
-        self.port = 0
         app = Starlette(
             routes=[
                 Route("/v1/echo", self._echo, methods=METHODS),
@@ -40,26 +39,7 @@ class ThirdPartyServer:
                 Route("/elsewhere", self._echo, methods=METHODS),
             ]
         )
-        config = uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"http://127.0.0.1:{self.port}"
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._server.serve())
-        while not self._server.started:
-            await asyncio.sleep(0.005)
-        self.port = self._server.servers[0].sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        assert self._task is not None
-        await self._task
+        super().__init__(app)
 
     async def _said(self, request: Request) -> dict[str, object]:
         said: dict[str, object] = {

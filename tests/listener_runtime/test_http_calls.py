@@ -8,10 +8,8 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Self
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
@@ -29,6 +27,7 @@ from listener_runtime.http_calls import RESPONSE_BYTES_MAX, HttpCalls
 from listener_runtime.http_request import RequestArguments
 from listener_runtime.settings import HostSettings
 from tests.conftest import free_ports
+from tests.loopback_server import LoopbackServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -110,27 +109,12 @@ APP = Starlette(
 )
 
 
-class Server:
-    """A real HTTP server on loopback."""
+class Server(LoopbackServer):
+    """The application above; `entered` is set once it is asked what it never answers."""
 
     def __init__(self) -> None:
         self.entered = APP.state.entered = asyncio.Event()
-        config = uvicorn.Config(APP, port=0, log_level="critical", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._task: asyncio.Task[None] | None = None
-        self.port = 0
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._server.serve())
-        while not self._server.started:
-            await asyncio.sleep(0.005)
-        self.port = self._server.servers[0].sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        assert self._task is not None
-        await self._task
+        super().__init__(APP)
 
 
 @pytest.fixture
