@@ -19,7 +19,6 @@ from api.definition_table import DefinitionTable
 from events.cluster import Cluster
 from events.errors import EventsError
 from events.event import Event
-from events.json_codec import decode_object
 from events.outgoing_record import OutgoingRecord
 from events.run import RunOutcome
 from events.traceparent import continue_trace
@@ -174,7 +173,7 @@ def _event(run: CodeRun) -> Event:
     return Event(
         run.call_id,
         run.event_type,
-        decode_object(b"{}"),
+        {},
         run.argument,
         run.chain,
         run.traceparent,
