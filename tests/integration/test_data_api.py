@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -16,6 +17,7 @@ import psutil
 import psycopg
 import pytest
 from postgrest import APIError, CountMethod, SyncPostgrestClient
+from pymongo import MongoClient
 
 from tests.integration.live_installation import LIMIT_S, LiveInstallation, wait_until
 from tests.integration.stock_clients import CLIENTS, node
@@ -52,6 +54,21 @@ def shop(live: LiveInstallation) -> Iterator[LiveInstallation]:
         connection.execute(TABLES)
         yield live
         connection.execute(NO_TABLES)
+
+
+@contextmanager
+def documents_kept(shop: LiveInstallation) -> Generator[None]:
+    """Put back what the shop's collections hold: other tests of the installation need it."""
+    with MongoClient[dict[str, object]](shop.status().sources["docs"].dsn) as mongo:
+        names = [one for one in mongo["shop"].list_collection_names() if one[:8] != "rowcast_"]
+        kept = {name: list(mongo["shop"][name].find()) for name in names}
+        try:
+            yield
+        finally:
+            for name, documents in kept.items():
+                mongo["shop"][name].delete_many({})
+                if documents:
+                    mongo["shop"][name].insert_many(documents)
 
 
 def rest(shop: LiveInstallation, *arguments: str) -> httpx.Client:
@@ -224,13 +241,14 @@ def test_whatever_schemathesis_makes_of_the_description_is_no_error_of_ours(
     options = ("--checks", "not_a_server_error", "--phases", "fuzzing", "--no-color")
     examples = ("--max-examples", os.environ.get("FUZZ_EXAMPLES", "3"))
     token = shop.token("--role", "service_role")  # which may use collections too
-    done = subprocess.run(
-        (*command, "-H", f"Authorization: Bearer {token}", *options, *examples),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=3_600,
-    )
+    with documents_kept(shop):
+        done = subprocess.run(
+            (*command, "-H", f"Authorization: Bearer {token}", *options, *examples),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=3_600,
+        )
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr
     assert "/rpc/town_sum" in httpx.get(url).json()["paths"]
     assert httpx.get(url).json()["paths"]["/reviews"] == {}
