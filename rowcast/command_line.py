@@ -21,12 +21,13 @@ _EXIT_MENDABLE = 2
 
 
 _NOUNS: Final = {
-    **dict.fromkeys(("up", "run", "status", "doctor", "token"), "running"),
+    **dict.fromkeys(("up", "status", "doctor", "token"), "running"),
     **dict.fromkeys(("sources", "snapshot", "verify", "audit", "reads"), "sources"),
     **dict.fromkeys(("apply", "get", "delete", "test"), "definitions"),
     **dict.fromkeys(("emit", "tail", "schedules", "subscriptions"), "events"),
     **dict.fromkeys(("runs", "dead", "replay"), "runs"),
     "packages": "packages",
+    "run": "services",
 }
 """The module of rowcast.commands that has a subcommand, by the subcommand's name."""
 

@@ -1,4 +1,4 @@
-"""Commands on what runs: start it, run one service, look at it, make a token for it."""
+"""Commands on what runs: start it, look at it, make a token for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from api.system_operation import NoArguments
 from events.token import Role
-from rowcast import inspection, service
+from rowcast import inspection
 from rowcast.commands.invocation import (
     address_elsewhere,
     ask,
@@ -40,33 +40,6 @@ from rowcast.up import up as start_everything
 def up(folder: Path, port_base: int | None, examples: tuple[str, ...]) -> None:
     """Start everything, embedded servers included, and keep it running."""
     run_async(start_everything(folder, port_base, click.echo, examples))
-
-
-@click.group()
-def run() -> None:
-    """Run one service in the foreground, until Ctrl-C or SIGTERM."""
-
-
-@run.command("cdc")
-@folder_option
-@click.option("--source", required=True, help="Name of the source, as in rowcast.toml.")
-def run_cdc(folder: Path, source: str) -> None:
-    """Capture one source."""
-    service.run_service(service.capture_service(open_installation(folder), source))
-
-
-@run.command("router")
-@folder_option
-def run_router(folder: Path) -> None:
-    """Match events to listeners and run them."""
-    service.run_service(service.router_service(open_installation(folder)))
-
-
-@run.command("http")
-@folder_option
-def run_http(folder: Path) -> None:
-    """Serve WebSockets and HTTP."""
-    service.run_service(service.http_service(open_installation(folder)))
 
 
 @click.command()
@@ -120,4 +93,4 @@ def token(folder: Path, role: Role, subject: str, expires: str, claims: str) -> 
     click.echo(token_text(open_installation(folder), role, subject, expires, more))
 
 
-COMMANDS: Final = (up, run, status, doctor, token)
+COMMANDS: Final = (up, status, doctor, token)
