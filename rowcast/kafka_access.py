@@ -6,12 +6,12 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 
 from events.cluster import Cluster
 from rowcast.errors import NotRunningError
@@ -19,6 +19,7 @@ from rowcast.errors import NotRunningError
 _Result = TypeVar("_Result")
 _REQUEST_TIMEOUT_MS = 10_000
 _FETCH_WAIT_MS = 200
+_BROKER_POLL_S = 0.1
 # As our own topics take it.
 _REQUEST_BYTES_MAX = 16 * 1024 * 1024
 
@@ -91,20 +92,8 @@ async def follow(
     With `to_end` it stops at the end that the topics have when it begins; with `since_ms` it begins
     at each partition's first record written then or later.
     """
-    catalogue = AIOKafkaAdminClient(
-        bootstrap_servers=cluster.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS
-    )
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=cluster.bootstrap,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        request_timeout_ms=_REQUEST_TIMEOUT_MS,
-    )
-    try:
-        await _reached(cluster, catalogue.start)
-        await _reached(cluster, consumer.start)
-        partitions = await _partitions(catalogue, topic_filter)
+    async with _catalogue(cluster) as catalogue, _reader(cluster) as consumer:
+        partitions = await _reached(cluster, lambda: _partitions(catalogue, topic_filter))
         ends = await _assign(consumer, partitions, from_beginning=from_beginning)
         if since_ms is not None and partitions:
             ends = await _seek_time(consumer, partitions, since_ms)
@@ -123,9 +112,55 @@ async def follow(
                 if new:
                     await _assign(consumer, new, from_beginning=True)
                 looked_s = time.monotonic()
+
+
+@asynccontextmanager
+async def _catalogue(cluster: Cluster) -> AsyncGenerator[AIOKafkaAdminClient]:
+    """A client that knows a broker to ask.
+
+    Kafka, when it comes back, answers before it counts its brokers as there; a client that began in
+    between knows none and would not ask again for minutes, so another takes its place.
+    """
+
+    async def connect() -> AIOKafkaAdminClient:
+        while True:
+            client = AIOKafkaAdminClient(
+                bootstrap_servers=cluster.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS
+            )
+            try:
+                await client.start()
+                await client.list_topics()
+            except BaseException as error:
+                await client.close()
+                if not isinstance(error, NodeNotReadyError):
+                    raise
+            else:
+                return client
+            await asyncio.sleep(_BROKER_POLL_S)
+
+    client = await _reached(cluster, connect)
+    try:
+        yield client
     finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def _reader(cluster: Cluster) -> AsyncGenerator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=cluster.bootstrap,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+    )
+    try:
+        await _reached(cluster, consumer.start)
+        yield consumer
+    finally:
+        # Its tasks have to have begun before they can be ended.
+        await asyncio.sleep(0)
         await consumer.stop()
-        await catalogue.close()
 
 
 async def _partitions(

@@ -6,6 +6,7 @@ import anyio
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, NodeNotReadyError
 
 from events.cluster import Cluster
 from rowcast.errors import NotRunningError
@@ -78,3 +79,46 @@ async def test_a_topic_that_appears_later_is_followed_from_its_beginning(
 async def test_a_kafka_that_is_not_there_is_named_with_the_mend() -> None:
     with pytest.raises(NotRunningError, match=r"127\.0\.0\.1:9.*rowcast up"):
         await read_topic(Cluster("127.0.0.1:9"), "any")
+
+
+async def test_a_kafka_that_does_not_count_its_broker_yet_is_asked_again(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = f"t.{uuid.uuid4()}"
+    cluster = Cluster(kafka_bootstrap)
+    await make_topic(kafka_bootstrap, topic, 1)
+    await write_record(cluster, topic, b"k", b"one")
+    list_topics = AIOKafkaAdminClient.list_topics
+    asked: set[AIOKafkaAdminClient] = set()
+
+    async def without_a_broker_at_first(client: AIOKafkaAdminClient) -> list[str]:
+        asked.add(client)
+        if len(asked) < 3:
+            # What a client says that was told of no broker as it began.
+            raise NodeNotReadyError
+        return await list_topics(client)
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "list_topics", without_a_broker_at_first)
+    with anyio.fail_after(30):
+        assert [record.value for record in await read_topic(cluster, topic)] == [b"one"]
+    assert len(asked) == 3
+
+
+async def test_a_failure_before_the_first_record_is_not_hidden_by_the_end(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = f"t.{uuid.uuid4()}"
+    await make_topic(kafka_bootstrap, topic, 1)
+    list_topics = AIOKafkaAdminClient.list_topics
+    asked = 0
+
+    async def refused_at_once(client: AIOKafkaAdminClient) -> list[str]:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise KafkaError("not today")
+        return await list_topics(client)
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "list_topics", refused_at_once)
+    with pytest.raises(NotRunningError, match="not today"):
+        await read_topic(Cluster(kafka_bootstrap), topic)
