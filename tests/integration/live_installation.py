@@ -11,11 +11,13 @@ import subprocess
 import sys
 import textwrap
 import time
+import uuid
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
 import psutil
+import psycopg
 from websockets.sync.client import ClientConnection, connect
 
 from events.event import Event, decode_event
@@ -144,6 +146,23 @@ class LiveInstallation:
                     if len(found) >= count:
                         break
         return found
+
+    @contextlib.contextmanager
+    def without_kafka(self) -> Generator[None]:
+        """Kafka's processes stand still meanwhile; afterwards capture has caught up again."""
+        kafka = psutil.Process(self.status().services["kafka"].pid)
+        stopped = [kafka, *kafka.children(recursive=True)]
+        for process in stopped:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in stopped:
+                process.send_signal(signal.SIGCONT)
+        mark = uuid.uuid4().hex
+        with psycopg.connect(self.status().sources["shop"].dsn, autocommit=True) as connection:
+            connection.execute("select rowcast.emit('custom.thawed', to_jsonb(%s::text))", (mark,))
+        self.wait_for_events(lambda event: event.body.get("data") == mark)
 
     @contextlib.contextmanager
     def websocket(self, *registrations: Mapping[str, object]) -> Generator[ClientConnection]:

@@ -7,12 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
 
 from tests.integration.live_installation import LIMIT_S, LiveInstallation, wait_until
 from tests.port_base import free_ports
@@ -71,17 +68,3 @@ class SecondService:
             return httpx.get(f"{self.url}/healthz").status_code == 200 or None
         except httpx.TransportError:
             return None
-
-
-@contextmanager
-def kafka_stopped(live: LiveInstallation) -> Generator[None]:
-    """Kafka's processes stand still meanwhile."""
-    kafka = psutil.Process(live.status().services["kafka"].pid)
-    stopped = [kafka, *kafka.children(recursive=True)]
-    for process in stopped:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in stopped:
-            process.send_signal(signal.SIGCONT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 import httpx
-import psutil
 import psycopg
 import pytest
 from postgrest import APIError, CountMethod, SyncPostgrestClient
@@ -200,19 +198,12 @@ def test_a_table_made_since_is_there_at_once(shop: LiveInstallation) -> None:
 def test_without_kafka_a_write_is_refused_and_undone_and_told_of_later(
     shop: LiveInstallation,
 ) -> None:
-    kafka = psutil.Process(shop.status().services["kafka"].pid)
-    stopped = [kafka, *kafka.children(recursive=True)]
     with rest(shop, "--subject", "kafkaless") as client:
         assert client.post("/towns", json={"name": "before"}).status_code == 201
-        for process in stopped:
-            process.send_signal(signal.SIGSTOP)
-        try:
+        with shop.without_kafka():
             refused = client.post("/towns", json={"name": "during"})
             read = client.get("/towns", params={"name": "in.(before,during)", "select": "name"})
             at_once = client.post("/towns", json={"name": "during"})
-        finally:
-            for process in stopped:
-                process.send_signal(signal.SIGCONT)
         assert (refused.status_code, refused.json()["code"]) == (503, "RC001")
         assert (at_once.status_code, at_once.json()["code"]) == (503, "RC001")
         assert read.json() == [{"name": "before"}]

@@ -17,7 +17,7 @@ from rowcast.api_examination import examine_api
 from rowcast.installation import open_installation
 from tests.api.third_party_server import ThirdPartyServer
 from tests.integration.live_installation import LiveInstallation, Predicate, wait_until
-from tests.integration.second_service import SecondService, kafka_stopped
+from tests.integration.second_service import SecondService
 
 pytestmark = pytest.mark.integration
 
@@ -236,7 +236,7 @@ def test_writes_without_kafka_are_accepted_and_their_events_survive_a_kill(
     )
     order = {"user_id": 1, "product_id": 2, "total": 32}
     calls: list[str] = []
-    with kafka_stopped(live):
+    with live.without_kafka():
         for number in range(4):
             made = httpx.post(
                 f"{second.url}/rest/v1/orders", json=order, headers=headers, timeout=30
