@@ -68,6 +68,11 @@ _OPERATIONS: Final = {
 }
 
 
+def is_data_path(path: str) -> bool:
+    """Whether the data API answers for a path."""
+    return path.startswith(PREFIX) or path == PREFIX.rstrip("/")
+
+
 class DataApi:
     """Serves the sources' tables to whoever the reader says is calling."""
 
@@ -148,7 +153,7 @@ class DataApi:
             self._journal.check_write()
             body = await read_request_body(receive, headers, self._settings.body_bytes_max)
         if not name:
-            return await self._description(call, scope.get("root_path", ""))
+            return await self._description(call, scope.get("root_path", "") + PREFIX.rstrip("/"))
         profile = headers.get("accept-profile" if method in _READING else "content-profile", "")
         request = DataRequest(
             method=method,

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
 import psycopg
@@ -120,9 +120,9 @@ class PostgresDatabase:
         Raises ApiError for what PostgreSQL refuses, SourceUnavailableError where it is away.
         """
         context = self._as(caller, method, path, read_only=True)
-        async with AsyncExitStack() as stack:
-            _, results = await self._run_first(stack, [context, statement])
-            return results[1]
+        connected, results = await self._run_first([context, statement])
+        await self._end(connected)
+        return results[1]
 
     @asynccontextmanager
     async def write(
@@ -143,35 +143,37 @@ class PostgresDatabase:
         """
         context = self._as(caller, method, path, read_only=False)
         begin = [_BEGIN] if chain is None else [_BEGIN, _marked(chain)]
-        async with AsyncExitStack() as stack:
-            whole = [*begin, context, statement, _CONSTRAINTS]
-            session, results = await self._run_first(stack, whole)
+        connected, results = await self._run_first([*begin, context, statement, _CONSTRAINTS])
+        try:
             yield results[-2]
             try:
-                await session.run([_COMMIT])
+                await connected[1].run([_COMMIT])
             except LostConnectionError as error:
                 raise CommitUnknownError(self.name, str(error)) from error
+        finally:
+            await self._end(connected)
 
-    async def _run_first(
-        self, stack: AsyncExitStack, statements: list[Statement]
-    ) -> tuple[PostgresSession, list[PGresult]]:
-        """The first round trip of a transaction, and the session that it is open on.
+    async def _run_first(self, statements: list[Statement]) -> tuple[Connected, list[PGresult]]:
+        """The first round trip of a transaction, and the connection that it is open on.
+
+        The connection is the caller's to `_end`, unless it raises.
 
         Until then nothing can have been committed, so what a broken connection took along is
         asked again on another, at last on a new one: a server that ends all of them may end each
         only when it is next used.
         """
         for attempt in range(1, _ATTEMPTS + 1):
-            session = await stack.enter_async_context(
-                self._session(look=attempt > 1, new=attempt == _ATTEMPTS)
-            )
+            connected = await self._begin(look=attempt > 1, new=attempt == _ATTEMPTS)
             try:
-                return session, await session.run(statements)
+                return connected, await connected[1].run(statements)
             except LostConnectionError as error:
                 # Given up before the next is asked for, of which there may be no more.
-                await stack.aclose()
+                await self._end(connected)
                 if attempt == _ATTEMPTS:
                     raise SourceUnavailableError(self.name, str(error)) from error
+            except BaseException:
+                await self._end(connected)
+                raise
         raise AssertionError
 
     def _as(self, caller: Caller, method: str, path: str, *, read_only: bool) -> Statement:
@@ -186,31 +188,30 @@ class PostgresDatabase:
             ),
         )
 
-    @asynccontextmanager
-    async def _session(
-        self, *, look: bool = False, new: bool = False
-    ) -> AsyncGenerator[PostgresSession]:
-        """A connection, given back outside of any transaction or not at all.
+    async def _begin(self, *, look: bool, new: bool) -> Connected:
+        """A connection, which is to be given to `_end` whatever becomes of it.
 
         With `look` it is one that the server has not ended, as far as can be seen; with `new` none
         that lay idle, of which all are given up.
         """
         while new and self._idle:
             await self._give_back(*self._idle.pop())
-        connection, session = await self._take()
-        while look and session.look():
-            await self._give_back(connection, session)
-            connection, session = await self._take()
-        try:
-            yield session
-        finally:
-            if not session.broken and session.in_transaction:
-                with contextlib.suppress(LostConnectionError, ApiError):
-                    await session.run([_ROLLBACK])
-            if session.broken or session.in_transaction or self._closed:
-                await self._give_back(connection, session)
-            else:
-                self._pass_on((connection, session))
+        connected = await self._take()
+        while look and connected[1].look():
+            await self._give_back(*connected)
+            connected = await self._take()
+        return connected
+
+    async def _end(self, connected: Connected) -> None:
+        """Give a connection back outside of any transaction, or not at all."""
+        session = connected[1]
+        if not session.broken and session.in_transaction:
+            with contextlib.suppress(LostConnectionError, ApiError):
+                await session.run([_ROLLBACK])
+        if session.broken or session.in_transaction or self._closed:
+            await self._give_back(*connected)
+        else:
+            self._pass_on(connected)
 
     async def _take(self) -> Connected:
         while True:

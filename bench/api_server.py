@@ -12,6 +12,7 @@ from functools import partial
 from typing import LiteralString
 
 import psycopg
+import uvloop
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -105,11 +106,12 @@ async def main(kind: str, port: int, dsn: str, bootstrap: str) -> None:
     make_topics = partial(ensure_topics, cluster)
     service = ApiService(cluster, TokenVerifier(SECRET), settings, journal, make_topics)
     await service.start()
-    app = Starlette(routes=service.routes())
+    app = service.in_front_of(Starlette(routes=service.routes()))
     await HttpServer(app, "127.0.0.1", port, ready).run_until(stop)
     await service.close()
 
 
 if __name__ == "__main__":
     kind, port, dsn, bootstrap = sys.argv[1:5]
-    asyncio.run(main(kind, int(port), dsn, bootstrap))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(kind, int(port), dsn, bootstrap))

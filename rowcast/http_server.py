@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from infra.embedded.server import check_port_free
 
@@ -20,7 +20,7 @@ class HttpServer(uvicorn.Server):
     is taken.
     """
 
-    def __init__(self, app: Starlette, host: str, port: int, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, on_ready: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 Ready: TypeAlias = Callable[[], None]
 Service: TypeAlias = Callable[[asyncio.Event, Ready], Awaitable[None]]
+LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
 
 def capture_service(installation: Installation, source: str) -> Service:
@@ -127,7 +128,7 @@ def http_service(installation: Installation) -> Service:
         )
         host = installation.configuration.http.host
         app = make_app(installation, [*push.routes(), *api.routes()])
-        server = HttpServer(app, host, installation.http_port, ready)
+        server = HttpServer(api.in_front_of(app), host, installation.http_port, ready)
         await keys.start()
         await definitions.start()
         await runner.start()
@@ -157,8 +158,11 @@ def code_pool(installation: Installation) -> SandboxPool:
     return SandboxPool(settings, installation.host_settings())
 
 
-def run_service(service: Service) -> None:
-    """Run a service in this process until it is told to stop; raises what it ends with."""
+def run_service(service: Service, loop_factory: LoopFactory | None = None) -> None:
+    """Run a service in this process until it is told to stop; raises what it ends with.
+
+    `loop_factory` makes an event loop other than asyncio's own.
+    """
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)
 
@@ -169,7 +173,8 @@ def run_service(service: Service) -> None:
             loop.add_signal_handler(number, stop.set)
         await service(stop, announce_ready)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
 
 
 def announce_ready() -> None:

@@ -94,7 +94,7 @@ async def serving(
     await service.start()
     try:
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(Starlette(routes=service.routes())),
+            transport=httpx.ASGITransport(service.in_front_of(Starlette(routes=service.routes()))),
             base_url="http://api/rest/v1",
             headers=bearer(),
             timeout=60,
