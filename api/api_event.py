@@ -20,7 +20,7 @@ from events.json_codec import JsonObject, JsonValue, encode
 from events.names import encode_segment
 
 Verb: TypeAlias = Literal["created", "updated", "deleted", "read", "called"]
-Outcome: TypeAlias = Literal["ok", "failed", "refused"]
+Outcome: TypeAlias = Literal["ok", "failed", "refused", "rolled_back"]
 
 KEYS_BYTES_MAX: Final = 256 * 1024
 _TEXT_MAX: Final = 2_000
@@ -55,6 +55,8 @@ class ApiCall:
     rows: int | None = None
     reads: tuple[TableRead, ...] = ()
     telling: Telling = "off"
+    rolled_back: bool = False
+    """Whether it was undone once it was carried out, as its client asked."""
     traceparent: str | None = None
     chain: Chain | None = None
     more: JsonObject = field(default_factory=dict[str, JsonValue])
@@ -88,7 +90,7 @@ class ApiCall:
             "ts_ms": self.begun_ms,
             "caller": self.caller.described() if self.caller else None,
             **called,
-            "outcome": outcome,
+            "outcome": "rolled_back" if self.rolled_back and outcome == "ok" else outcome,
             "status": status,
             "duration_ms": round(duration_ms, 3),
             "rows": self.rows,

@@ -71,6 +71,7 @@ def call_failure(error: Exception, call: ApiCall) -> ApiError:
         nobody = call.caller is None or call.caller.role == "anon"
         if error.code == "42501" and nobody:
             error.status = 401  # who says who they are may be allowed
+            error.headers = (*error.headers, ("www-authenticate", "Bearer"))
         return error
     _log.error("%s %s failed", call.method, call.path, exc_info=error)
     return ApiError(
@@ -116,7 +117,10 @@ class CallRecording:
         return self._call.event(outcome, status, self._elapsed_ms(), error=_described(error))
 
     def answered(self, status: int) -> None:
-        """After a call that went well was answered: the event of a read goes its way."""
+        """After a call that went well was answered: the event of a read goes its way.
+
+        Likewise that of a write that was rolled back because the client asked for it.
+        """
         if not self._recorded:
             self._journal.note(self._call.event("ok", status, self._elapsed_ms()))
         if self._call.telling == "after":

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from api.errors import ApiError
-from events.errors import TokenError
+from events.errors import TokenError, TokenTimeError
 from events.json_codec import JsonObject, encode
 from events.token import Identity, Role, TokenVerifier
 
@@ -60,7 +60,8 @@ class CallerReader:
     def read(self, headers: Mapping[str, str], address: str, *, now: float) -> Caller:
         """The caller of a request whose header names are in lower case.
 
-        Raises ApiError (401, PGRST301) for a token that is not accepted.
+        Raises ApiError (401) for a token that is not accepted: PGRST303 where only its time is
+        over or has not come, else PGRST301.
         """
         token = _bearer(headers.get("authorization", "")) or headers.get("apikey", "")
         if not token:
@@ -79,7 +80,7 @@ class CallerReader:
         except (TokenError, TypeError) as error:
             raise ApiError(
                 401,
-                "PGRST301",
+                "PGRST303" if isinstance(error, TokenTimeError) else "PGRST301",
                 str(error),
                 headers=(("www-authenticate", 'Bearer error="invalid_token"'),),
             ) from error

@@ -15,7 +15,10 @@ from events.token import Role
 
 @dataclass(frozen=True, slots=True)
 class CatalogueColumn:
-    """A column; `type_sql` is format_type's text, `element_sql` that of an array's element."""
+    """A column; `type_sql` is format_type's text.
+
+    `computed_by` is the SQL of the function that makes it of a row, where it is not stored.
+    """
 
     name: str
     sql: str
@@ -28,6 +31,7 @@ class CatalogueColumn:
     labels: tuple[str, ...]
     description: str | None
     selectable_by: frozenset[str]
+    computed_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueTable:
-    """A table; `key` is its primary key, `row_security` whether policies decide on rows.
+    """A table; `key` is its primary key, `row_security` whether policies decide on rows, `computed`
+    what functions make of a row.
 
     `key_labels` has a string literal for each column of the key, `'"id":'`.
     """
@@ -58,6 +63,12 @@ class CatalogueTable:
     row_security: bool
     description: str | None
     privileges: Mapping[str, frozenset[str]]
+    computed: Mapping[str, CatalogueColumn] = field(default_factory=dict[str, CatalogueColumn])
+
+    @property
+    def readable(self) -> Mapping[str, CatalogueColumn]:
+        """What can be asked for by name; `*` leaves out what is computed."""
+        return {**self.computed, **self.columns} if self.computed else self.columns
 
     @property
     def place(self) -> tuple[str, str]:

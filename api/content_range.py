@@ -44,7 +44,7 @@ def range_status(offset: int, rows: int, total: int | None) -> int:
     """
     if total is None:
         return 200
-    if offset > total or (offset == total and total > 0 and offset > 0):
+    if offset > total:
         raise ApiError(
             416,
             "PGRST103",
@@ -52,4 +52,4 @@ def range_status(offset: int, rows: int, total: int | None) -> int:
             details=f"An offset of {offset} was requested, but there are only {total} rows.",
             headers=(("content-range", f"*/{total}"),),
         )
-    return 200 if rows == total else 206
+    return 206 if rows < total else 200

@@ -38,7 +38,7 @@ from api.exchange import (
     send_answer,
     send_options,
 )
-from api.media import choose_media
+from api.media import choose_media, strips_nulls
 from api.openapi import describe_api
 from api.preferences import parse_preferences
 from api.query_parser import read_parameters
@@ -163,7 +163,8 @@ class DataApi:
             is_function=is_function,
             parameters=tuple(parameters),
             headers=headers,
-            media=choose_media(headers.get("accept", "")),
+            media=choose_media(accept := headers.get("accept", "")),
+            strips_nulls=strips_nulls(accept),
             preferences=preferences,
             caller=caller,
             body=body,

@@ -25,6 +25,7 @@ class DataRequest:
     parameters: tuple[tuple[str, str], ...]
     headers: Mapping[str, str]
     media: Media
+    strips_nulls: bool
     preferences: Preferences
     caller: Caller
     body: bytes

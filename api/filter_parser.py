@@ -34,6 +34,12 @@ def parse_condition(field: Field, text: str) -> Condition:
     return _finished(scanner, head, scanner.text[scanner.place :])
 
 
+def is_operation(text: str) -> bool:
+    """Whether a text begins as a condition's value does, with an operator and a dot."""
+    match = _OPERATION.match(text)
+    return match is not None and match["name"] in OPERATORS
+
+
 def parse_logic(kind: Literal["and", "or"], text: str, *, negated: bool) -> Junction:
     """The value of a parameter `and`, `or`, `not.and` or `not.or`."""
     scanner = Scanner(text, "logic tree")

@@ -44,6 +44,11 @@ def choose_media(accept: str) -> Media:
     )
 
 
+def strips_nulls(accept: str) -> bool:
+    """Whether keys that are null are to be left out: `...+json;nulls=stripped`."""
+    return "nulls=stripped" in accept
+
+
 def _weight(parameters: list[str]) -> float:
     for parameter in parameters:
         if parameter.startswith("q="):

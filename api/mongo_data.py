@@ -198,9 +198,13 @@ class MongoData:
             written = await change.run(collection, session, self._timeout_ms, mark)
             rows = _rows(written, query, None)
             call.rows, call.keys = rows.count, rows.keys
+            answer = write_answer(request.name, request, rows)
+            if request.preferences.rollback:
+                call.rolled_back = True
+                await session.abort_transaction()
+                return answer
             if request.preferences.returned == "representation":
                 call.reads = self._reads(request, rows)
-            answer = write_answer(request.name, request, rows)
             await commit(answer)
         return answer
 

@@ -79,6 +79,8 @@ def shown_document(document: JsonObject, selection: Selection) -> JsonObject:
     for item in selection.items:
         if isinstance(item, Embed):
             raise _unsupported("an embedded relation")
+        if item.aggregate is not None:
+            raise _unsupported(f"the aggregate {item.aggregate}()")
         if item.is_all:
             shown.update(document)
         else:

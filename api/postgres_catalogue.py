@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, LiteralString
 
 import psycopg
@@ -99,7 +100,10 @@ _FUNCTIONS: LiteralString = """
         p.provariadic <> 0 as variadic,
         p.prorettype = 'void'::regtype as returns_void,
         t.typtype = 'c' or p.prorettype = 'record'::regtype as returns_rows,
-        t.typrelid::bigint as result, obj_description(p.oid, 'pg_proc') as description
+        t.typrelid::bigint as result, t.typname as result_name,
+        format_type(p.prorettype, null) as result_type,
+        (select a.typrelid from pg_type a where a.oid = p.proargtypes[0])::bigint as of_row,
+        obj_description(p.oid, 'pg_proc') as description
     from pg_proc p
     join pg_namespace n on n.oid = p.pronamespace
     join pg_type t on t.oid = p.prorettype
@@ -139,16 +143,41 @@ async def read_catalogue(
             columns.setdefault(row["oid"], []).append(row)
         keys = await rows(_FOREIGN_KEYS, {"oids": oids})
         casts = await rows(_CASTS)
+    computed = _computed(functions, places)
     return Catalogue(
         source,
-        {places[row["oid"]]: _table(row, columns.get(row["oid"], [])) for row in found},
+        {
+            places[row["oid"]]: _table(row, columns.get(row["oid"], []), computed.get(row["oid"]))
+            for row in found
+        },
         tuple(_foreign_key(row, places) for row in keys),
         _functions(functions, columns, places),
         {name: row["type_sql"] for row in casts for name in (row["name"], row["type_sql"])},
     )
 
 
-def _table(row: Row, columns: list[Row]) -> CatalogueTable:
+def _computed(
+    rows: list[Row], places: dict[int, tuple[str, str]]
+) -> dict[int, dict[str, CatalogueColumn]]:
+    """What functions of one argument, a row of a table in their schema, make of it."""
+    found: dict[int, dict[str, CatalogueColumn]] = {}
+    for row in rows:
+        oid = row["of_row"]
+        whole = row["returns_set"] or row["returns_rows"] or row["returns_void"]
+        if row["inputs"] != 1 or oid not in places or places[oid][0] != row["schema"] or whole:
+            continue
+        function = sql.Identifier(row["schema"], row["name"]).as_string()
+        quoted = sql.Identifier(row["name"]).as_string()
+        column = _given(row["name"], quoted, row["result_type"])
+        found.setdefault(oid, {})[row["name"]] = replace(
+            column, type_name=row["result_name"], computed_by=function
+        )
+    return found
+
+
+def _table(
+    row: Row, columns: list[Row], computed: dict[str, CatalogueColumn] | None
+) -> CatalogueTable:
     key = tuple(row["key"])
     privileges: dict[str, set[str]] = {}
     for text in row["privileges"]:
@@ -164,6 +193,7 @@ def _table(row: Row, columns: list[Row]) -> CatalogueTable:
         row_security=row["row_security"],
         description=row["description"],
         privileges={role: frozenset(found) for role, found in privileges.items()},
+        computed=computed or {},
     )
 
 

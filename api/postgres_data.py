@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from psycopg.pq.abc import PGresult
@@ -17,7 +18,7 @@ from api.data_request import DataRequest
 from api.data_source import Commit
 from api.errors import ApiError, UnknownNameError
 from api.postgres_database import PostgresDatabase
-from api.query_parser import parse_query
+from api.query_parser import is_filter, parse_query
 from api.query_tree import Condition, Query
 from api.read_plan import ReadPlan, ReadPlans, Shape
 from api.request_body import RequestBody, read_body
@@ -188,16 +189,38 @@ class PostgresData:
         commit: Commit,
     ) -> Answer:
         statement = _write_statement(catalogue, table, query, request, self._told_as(request))
-        written = self._database.write(
-            request.caller, request.method, request.path, statement, call.chain
-        )
-        async with written as result:
+        async with self._written(request, statement, call) as result:
             rows = Rows.of(result)
             call.rows, call.keys = rows.count, rows.keys
-            call.reads = self._reads(statement, result)
             answer = write_answer(table.name, request, rows)
-            await commit(answer)
+            await self._end(statement, result, request, call, answer, commit)
         return answer
+
+    def _written(
+        self, request: DataRequest, statement: Statement, call: ApiCall
+    ) -> AbstractAsyncContextManager[PGresult]:
+        return self._database.write(
+            *(request.caller, request.method, request.path, statement, call.chain),
+            keep=not request.preferences.rollback,
+        )
+
+    async def _end(
+        self,
+        statement: Statement,
+        result: PGresult,
+        request: DataRequest,
+        call: ApiCall,
+        answer: Answer,
+        commit: Commit,
+        *,
+        called: bool = False,
+    ) -> None:
+        """Before a write is committed: its event; one that is undone tells of nothing else."""
+        if request.preferences.rollback:
+            call.rolled_back = True
+            return
+        call.reads = self._reads(statement, result, called=called)
+        await commit(answer)
 
     async def _call(
         self,
@@ -215,8 +238,9 @@ class PostgresData:
             body, names = given.text, frozenset(given.names)
             query = parse_query(request.parameters)
         else:
+            given_names = {name for name, value in request.parameters if not is_filter(name, value)}
             known = {argument.name for one in found for argument in one.arguments}
-            query = parse_query(request.parameters, known)
+            query = parse_query(request.parameters, known | given_names)
             names = frozenset(name for name, _ in query.arguments)
         function = choose_function(found, request.name, names)
         rows = function.rows
@@ -240,13 +264,9 @@ class PostgresData:
             result = await self._run(request, statement)
             call.reads = self._reads(statement, result, called=True)
             return call_answer(function, request, result, query.selection.offset)
-        written = self._database.write(
-            request.caller, request.method, request.path, statement, call.chain
-        )
-        async with written as result:
-            call.reads = self._reads(statement, result, called=True)
+        async with self._written(request, statement, call) as result:
             answer = call_answer(function, request, result, query.selection.offset)
-            await commit(answer)
+            await self._end(statement, result, request, call, answer, commit, called=True)
         return answer
 
     def _told_as(self, request: DataRequest) -> Role | None:

@@ -132,8 +132,12 @@ class PostgresDatabase:
         path: str,
         statement: Statement,
         chain: Chain | None = None,
+        *,
+        keep: bool = True,
     ) -> AsyncGenerator[PGresult]:
         """A statement in a transaction that is committed at the end of the block.
+
+        Without `keep` it is rolled back.
 
         The changes of a call that a listener made carry its `chain` on.
 
@@ -146,6 +150,8 @@ class PostgresDatabase:
         connected, results = await self._run_first([*begin, context, statement, _CONSTRAINTS])
         try:
             yield results[-2]
+            if not keep:
+                return
             try:
                 await connected[1].run([_COMMIT])
             except LostConnectionError as error:

@@ -13,6 +13,7 @@ _VALUES = {
     "resolution": ("merge-duplicates", "ignore-duplicates"),
     "missing": ("default", "null"),
     "handling": ("strict", "lenient"),
+    "tx": ("commit", "rollback"),
 }
 
 
@@ -25,6 +26,7 @@ class Preferences:
     resolution: Literal["merge-duplicates", "ignore-duplicates"] | None = None
     missing_default: bool = False
     max_affected: int | None = None
+    rollback: bool = False
     applied: tuple[str, ...] = field(default=())
 
 
@@ -70,5 +72,6 @@ def parse_preferences(header: str) -> Preferences:
         ),
         missing_default=found.get("missing") == "default",
         max_affected=int(found["max-affected"]) if "max-affected" in found else None,
+        rollback=found.get("tx") == "rollback",
         applied=tuple(f"{name}={value}" for name, value in found.items()),
     )

@@ -8,13 +8,27 @@ from typing import Literal
 from urllib.parse import parse_qsl
 
 from api.errors import ApiError, QuerySyntaxError
-from api.filter_parser import parse_condition, parse_logic, parse_order
+from api.filter_parser import is_operation, parse_condition, parse_logic, parse_order
 from api.query_tree import Column, Embed, Logic, OrderTerm, Query, Selection
 from api.scanner import Scanner
 from api.select_parser import parse_field, parse_select
 
 _WHOLE = re.compile(r"[0-9]{1,18}")
 PARAMETERS_MAX = 200
+_RESERVED = frozenset(
+    (
+        "select",
+        "columns",
+        "on_conflict",
+        "order",
+        "limit",
+        "offset",
+        "and",
+        "or",
+        "not.and",
+        "not.or",
+    )
+)
 NOT_PARAMETERS = frozenset(("apikey",))
 """Keys, which some clients put into the address: neither a filter nor for any log."""
 
@@ -79,6 +93,11 @@ def parse_query(parameters: Iterable[tuple[str, str]], arguments: Collection[str
             hint=f"Verify that '{path[-1]}' is included in the 'select' query parameter.",
         )
     return Query(selection, columns, on_conflict, tuple(given))
+
+
+def is_filter(name: str, value: str) -> bool:
+    """Whether a parameter of a function's call says which rows, and not what an argument is."""
+    return name in _RESERVED or "." in name or is_operation(value)
 
 
 class _Level:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+Aggregate: TypeAlias = Literal["avg", "count", "max", "min", "sum"]
+
 
 @dataclass(frozen=True, slots=True)
 class JsonStep:
@@ -34,22 +36,30 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column asked for; `*` where the name is that."""
+    """A column asked for; `*` where the name is that.
+
+    With an `aggregate` it is that of the column's values, `*` being rows. `cast` is what the column
+    is made, `aggregate_cast` what the aggregate is.
+    """
 
     field: Field
     alias: str | None = None
     cast: str | None = None
+    aggregate: Aggregate | None = None
+    aggregate_cast: str | None = None
 
     @property
     def is_all(self) -> bool:
         """Whether every column is asked for."""
-        return self.field.name == "*" and not self.field.path
+        return self.field.name == "*" and not self.field.path and self.aggregate is None
 
     @property
     def label(self) -> str:
-        """The key in the answer: the alias, the last word of a path, or the column's name."""
+        """The key in the answer: the alias, the aggregate, the last word of a path, or the name."""
         if self.alias is not None:
             return self.alias
+        if self.aggregate is not None:
+            return self.aggregate
         for step in reversed(self.field.path):
             if step.index is None:
                 return step.key

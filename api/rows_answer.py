@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import Final, cast
 from urllib.parse import quote
@@ -11,11 +9,12 @@ from urllib.parse import quote
 from psycopg.pq.abc import PGresult
 
 from api.answer import CSV, JSON, SINGLE_JSON, Answer
+from api.answer_form import as_csv, without_nulls
 from api.catalogue import CatalogueFunction
 from api.content_range import content_range, range_status
 from api.data_request import DataRequest
 from api.errors import ApiError
-from events.json_codec import decode, encode
+from events.json_codec import decode
 
 KEYS_COLUMN: Final = 2
 """Where statements of this room give the keys of their rows."""
@@ -97,7 +96,7 @@ def call_answer(
     body = rows.body
     if function.rows is not None:
         body = body[1:-1] if rows.count else b"null"
-    return Answer(200, body, JSON, _applied(request))
+    return Answer(200, _stripped(request, body), JSON, _applied(request))
 
 
 def _shown(request: DataRequest, rows: Rows) -> tuple[bytes, str]:
@@ -105,11 +104,15 @@ def _shown(request: DataRequest, rows: Rows) -> tuple[bytes, str]:
         case "single":
             if rows.count != 1:
                 raise _not_single(rows.count)
-            return rows.body[1:-1], SINGLE_JSON
+            return _stripped(request, rows.body[1:-1]), SINGLE_JSON
         case "csv":
-            return _as_csv(rows.body), CSV
+            return as_csv(rows.body, request.name), CSV
         case "json":
-            return rows.body, JSON
+            return _stripped(request, rows.body), JSON
+
+
+def _stripped(request: DataRequest, body: bytes) -> bytes:
+    return without_nulls(body) if request.strips_nulls else body
 
 
 def _not_single(rows: int) -> ApiError:
@@ -119,27 +122,6 @@ def _not_single(rows: int) -> ApiError:
         "Cannot coerce the result to a single JSON object",
         details=f"The result contains {rows} rows",
     )
-
-
-def _as_csv(body: bytes) -> bytes:
-    rows = cast("list[dict[str, object]]", decode(body))
-    out = io.StringIO()
-    if rows:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(rows[0])
-        for row in rows:
-            writer.writerow(_cell(value) for value in row.values())
-    return out.getvalue().encode()
-
-
-def _cell(value: object) -> object:
-    match value:
-        case bool():
-            return "t" if value else "f"
-        case dict() | list():
-            return encode(cast("object", value)).decode()
-        case _:
-            return value
 
 
 def _applied(request: DataRequest) -> tuple[tuple[str, str], ...]:

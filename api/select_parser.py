@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final
 
-from api.errors import ApiError
-from api.query_tree import Column, Embed, Field, JsonStep, Selection
+from api.query_tree import Aggregate, Column, Embed, Field, JsonStep, Selection
 from api.scanner import Scanner
 
 DEPTH_MAX = 10
 """How deep rows may be embedded in rows, and conditions in conditions."""
 
 _CAST = re.compile(r"[A-Za-z_][A-Za-z0-9_ ]*(\[\])*")
-_AGGREGATES = frozenset(("avg", "count", "max", "min", "sum"))
+_AGGREGATES: Final[Mapping[str, Aggregate]] = {
+    name: name for name in ("avg", "count", "max", "min", "sum")
+}
 
 Level = Callable[[tuple[str, ...], str, "tuple[Column | Embed, ...]"], Selection]
 """Makes the selection of one level from its path, its relation and its items."""
@@ -25,7 +27,7 @@ def parse_select(text: str, level: Level) -> Selection:
     Raises QuerySyntaxError with the place that is wrong.
     """
     scanner = Scanner(text, "select parameter")
-    items = _items(scanner, level, ()) if text.strip() else (Column(Field("*")),)
+    items = _items(scanner, level, ()) if text.strip() else ()
     scanner.end()
     return level((), "", items)
 
@@ -54,17 +56,19 @@ def _item(scanner: Scanner, level: Level, path: tuple[str, ...]) -> Column | Emb
     if not spread and scanner.next_is(":") and not scanner.next_is("::"):
         scanner.expect(":")
         alias, name = name, scanner.name("a column or an embedded relation")
+    if name == "count" and not spread and scanner.take("()"):
+        return Column(Field("*"), alias, None, "count", _cast(scanner))
     if scanner.next_is("!") or scanner.next_is("(") or spread:
         return _embed(scanner, level, path, Embed(name, Selection(), alias, spread=spread))
-    steps = _path(scanner)
-    if scanner.take("."):
-        _refuse_aggregate(scanner)
-    cast: str | None = None
-    if scanner.take("::"):
-        cast = scanner.until(",().:!").strip()
-        if not _CAST.fullmatch(cast):
-            scanner.fail("the name of a type")
-    return Column(Field(name, steps), alias, cast)
+    field, cast = Field(name, _path(scanner)), _cast(scanner)
+    if not scanner.take("."):
+        return Column(field, alias, cast)
+    aggregate = _AGGREGATES.get(word := scanner.name("an aggregate"))
+    if aggregate is None:
+        scanner.place -= len(word)
+        scanner.fail(f"one of {', '.join(_AGGREGATES)}")
+    scanner.expect("()")
+    return Column(field, alias, cast, aggregate, _cast(scanner))
 
 
 def _embed(scanner: Scanner, level: Level, path: tuple[str, ...], head: Embed) -> Embed:
@@ -96,13 +100,10 @@ def _path(scanner: Scanner) -> tuple[JsonStep, ...]:
     return tuple(steps)
 
 
-def _refuse_aggregate(scanner: Scanner) -> None:
-    name = scanner.name("an aggregate")
-    if name in _AGGREGATES:
-        raise ApiError(
-            400,
-            "PGRST123",
-            "Use of aggregate functions is not allowed",
-            hint="Make a function of the database and call it at /rpc/<function>",
-        )
-    scanner.fail(f"one of {', '.join(sorted(_AGGREGATES))}")
+def _cast(scanner: Scanner) -> str | None:
+    if not scanner.take("::"):
+        return None
+    cast = scanner.until(",().:!").strip()
+    if not _CAST.fullmatch(cast):
+        scanner.fail("the name of a type")
+    return cast

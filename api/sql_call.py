@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from api.catalogue import Catalogue, CatalogueFunction, CatalogueTable
+from api.catalogue import Argument, Catalogue, CatalogueFunction, CatalogueTable
 from api.errors import ApiError, UnknownNameError
 from api.query_tree import Query
-from api.sql_read import Counting, ReadWriter
+from api.sql_read import Counting, ReadWriter, computed_asked
 from api.statement import Parameters, Statement
 from events.token import Role
 
@@ -68,9 +68,9 @@ def call_statement(  # noqa: PLR0913 - a call and what is to be made of its resu
         source = f"pg_catalog.json_to_record({place}) as a({types}), lateral "
         values = [f"a.{argument.sql}" for argument in called]
     else:
-        given = dict(query.arguments)
         values = [
-            f"{parameters.bind(given[argument.name])}::{argument.type_sql}" for argument in called
+            f"{_given(parameters, argument, query.arguments)}::{argument.type_sql}"
+            for argument in called
         ]
     passed = ", ".join(
         f"{'variadic ' if argument.variadic else ''}{argument.sql} => {value}"
@@ -78,8 +78,9 @@ def call_statement(  # noqa: PLR0913 - a call and what is to be made of its resu
     )
     call = f"{source}{function.sql}({passed})"
     if rows is not None:
-        writer = ReadWriter(catalogue, parameters, rows_max, told_as=told_as)
-        columns = ", ".join(f"f.{column.sql}" for column in rows.columns.values())
+        writer = ReadWriter(catalogue, parameters, rows_max, told_as=told_as, made=True)
+        stored = [f"f.{column.sql}" for column in rows.columns.values()]
+        columns = ", ".join([*stored, *computed_asked(rows, query.selection, "f")])
         keys = told_as is not None and bool(rows.key)
         answer = writer.answer(rows, query.selection, "w", keys=keys, total=total)
         text = f"with w as (select {columns} from {call} f) {answer}"
@@ -101,3 +102,11 @@ def call_statement(  # noqa: PLR0913 - a call and what is to be made of its resu
         "select '1', coalesce(pg_catalog.to_json(f.v), 'null')::text, null, null "
         f"from {call} as f(v)"
     )
+
+
+def _given(parameters: Parameters, argument: Argument, arguments: Sequence[tuple[str, str]]) -> str:
+    """The place of an argument's value, or of all values of one that takes several."""
+    values = tuple(value for name, value in arguments if name == argument.name)
+    if argument.variadic and not (len(values) == 1 and values[0].startswith("{")):
+        return parameters.bind_array(values)
+    return parameters.bind(values[-1])

@@ -52,6 +52,7 @@ class ConditionWriter:
     """Writes conditions on the columns of one table, which SQL calls `alias`.
 
     `embedded` gives the SQL of an embedded relation where a name means one, for `rel=is.null`.
+    With `made` what is computed of a row stands beside its columns already.
     """
 
     def __init__(
@@ -61,12 +62,15 @@ class ConditionWriter:
         columns: Columns,
         parameters: Parameters,
         embedded: Callable[[str], str | None] | None = None,
+        *,
+        made: bool = False,
     ) -> None:
         self._table = table
         self._alias = alias
         self._columns = columns
         self._parameters = parameters
         self._embedded = embedded
+        self._made = made
 
     def write(self, logic: Logic) -> str:
         """The SQL of a condition or of a tree of them."""
@@ -93,6 +97,8 @@ class ConditionWriter:
         """A column, or what a path finds in its JSON."""
         column = self.column(field.name)
         written = f"{self._alias}.{column.sql}"
+        if column.computed_by is not None and not self._made:
+            written = f"{column.computed_by}({self._alias})"
         if not field.path:
             return written
         if column.type_name not in ("json", "jsonb"):

@@ -7,17 +7,26 @@ at here. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from psycopg import sql
 
 from api.catalogue import Catalogue, CatalogueTable
 from api.errors import ApiError
-from api.query_tree import Column, Embed, OrderTerm, Selection
+from api.query_tree import (
+    Aggregate,
+    Column,
+    Condition,
+    Embed,
+    Field,
+    Logic,
+    OrderTerm,
+    Selection,
+)
 from api.relationship import Relationship, find_relationship
 from api.rows_answer import KEYS_COLUMN
 from api.sql_condition import ConditionWriter
+from api.sql_level import Item, Joined, Level
 from api.statement import Parameters, ReadColumns, Statement, quote_label
 from events.token import Role
 
@@ -27,65 +36,12 @@ Counting: TypeAlias = Literal["exact", "estimated"] | None
 _CAST_ALIASES = {"int": "integer", "float": "double precision", "decimal": "numeric"}
 
 
-@dataclass(slots=True)
-class _Joined:
-    """An embedded relation: how it is joined, and by which SQL it is absent or there.
-
-    `keys` are columns of it that hold keys, its own and those of what it embeds, each with its
-    table.
-    """
-
-    embed: Embed
-    relation: Relationship
-    sql: str
-    value: str
-    present: str
-    needed: bool
-    alias: str
-    keys: tuple[tuple[str, CatalogueTable], ...]
-
-
-@dataclass(slots=True)
-class _Level:
-    """One table's part of a statement."""
-
-    alias: str
-    items: list[str] = field(default_factory=list)
-    joins: list[_Joined] = field(default_factory=list)
-    where: list[str] = field(default_factory=list)
-    order: list[str] = field(default_factory=list)
-    bounds: str = ""
-
-    def sources(self, source: str, *, all_joins: bool = True, body: str = "") -> str:
-        """What stands from `from` to the end of `where`; `body` is joined last."""
-        joins = "".join(one.sql for one in self.joins if all_joins or one.needed)
-        where = f" where {' and '.join(f'({one})' for one in self.where)}" if self.where else ""
-        return f" from {source} {self.alias}{joins}{body}{where}"
-
-    def keys_passed(self) -> list[tuple[str, CatalogueTable]]:
-        """The columns with the keys of embedded rows, and whose they are."""
-        return [key for one in self.joins for key in one.keys]
-
-    def keys_given(self) -> str:
-        """Those columns as they stand in a select."""
-        return "".join(f", {one.alias}.{name}" for one in self.joins for name, _ in one.keys)
-
-    def ending(self) -> str:
-        """Order and bounds."""
-        order = f" order by {', '.join(self.order)}" if self.order else ""
-        return f"{order}{self.bounds}"
-
-    def with_body(self, source: str) -> str:
-        """The rows, each made one value `rowcast_row`; one without columns is an empty object."""
-        body = f" cross join lateral (select {', '.join(self.items)}) rowcast_row"
-        return f"{self.sources(source, body=body)}{self.ending()}"
-
-
 class ReadWriter:
     """Writes statements that read, or that give back what was written.
 
     `told_as` is the role whose reads are to be told of, None where they are not: then `reads`
-    says, once the answer is written, in which of its columns.
+    says, once the answer is written, in which of its columns. With `made` the rows come from
+    a CTE, with what is computed of them and asked for.
     """
 
     def __init__(
@@ -95,7 +51,9 @@ class ReadWriter:
         rows_max: int,
         *,
         told_as: Role | None = None,
+        made: bool = False,
     ) -> None:
+        self._made = made
         self._catalogue = catalogue
         self._parameters = parameters
         self._rows_max = rows_max
@@ -118,6 +76,8 @@ class ReadWriter:
         are null where they are not asked for. What follows is as `reads` says.
         """
         level = self._level(table, selection)
+        # Of a group no row is in the answer, nor is its key.
+        keys = keys and not level.aggregates
         key = f", {key_sql(table, level.alias)} as k" if keys else ""
         count = "null"
         if total is not None:
@@ -134,7 +94,7 @@ class ReadWriter:
             f"from (select rowcast_row as b{key}{level.keys_given()}{level.with_body(source)}) s"
         )
 
-    def _told(self, table: CatalogueTable, level: _Level) -> str:
+    def _told(self, table: CatalogueTable, level: Level) -> str:
         """The columns after `total`: whether the table's policy tells, and likewise of each
         embedded one after its keys.
         """
@@ -165,18 +125,25 @@ class ReadWriter:
         *,
         relation: Relationship | None = None,
         parent: str = "",
-    ) -> _Level:
-        level = _Level(f"t{self._aliases}")
+    ) -> Level:
+        level = Level(f"t{self._aliases}")
         self._aliases += 1
         for item in selection.items:
             if isinstance(item, Embed):
                 level.joins.append(self._joined(table, level.alias, item))
-        writer = self._writer(table, level)
+        writer = self._writer(table, level, made=self._made and relation is None)
+        columns = [item for item in selection.items if isinstance(item, Column)]
+        grouped = any(_aggregate(table, item) for item in columns)
         for item in selection.items:
-            if isinstance(item, Column):
-                level.items.append(self._column(writer, item, level.alias))
+            if isinstance(item, Embed):
+                level.items += _embedded_item(level, item, grouped=grouped)
+            elif item.is_all and grouped:
+                level.items += [
+                    self._column(table, writer, Column(Field(name)), level.alias)
+                    for name in table.columns
+                ]
             else:
-                level.items += _embedded_item(level, item)
+                level.items.append(self._column(table, writer, item, level.alias))
         if relation is not None:
             level.where.append(_belongs(relation, parent, level.alias))
         level.where += [writer.write(logic) for logic in selection.where]
@@ -185,7 +152,7 @@ class ReadWriter:
             level.bounds = self._bounds(selection)
         return level
 
-    def _writer(self, table: CatalogueTable, level: _Level) -> ConditionWriter:
+    def _writer(self, table: CatalogueTable, level: Level, *, made: bool) -> ConditionWriter:
         def embedded(name: str) -> str | None:
             for joined in level.joins:
                 if joined.embed.label == name and name not in table.columns:
@@ -193,19 +160,21 @@ class ReadWriter:
                     return joined.present
             return None
 
-        return ConditionWriter(table.name, level.alias, table.columns, self._parameters, embedded)
+        return ConditionWriter(
+            table.name, level.alias, table.readable, self._parameters, embedded, made=made
+        )
 
-    def _joined(self, table: CatalogueTable, parent: str, embed: Embed) -> _Joined:
+    def _joined(self, table: CatalogueTable, parent: str, embed: Embed) -> Joined:
         relation = find_relationship(self._catalogue, table, embed)
-        if embed.spread and relation.to_many:
+        level = self._level(relation.target, embed.selection, relation=relation, parent=parent)
+        if embed.spread and level.aggregates:
             raise ApiError(
                 400,
-                "PGRST119",
-                f"'{table.name}' and '{embed.relation}' do not form a many-to-one or one-to-one "
-                "relationship",
-                hint="Only one row can be spread into another; leave the three dots away",
+                "PGRST127",
+                "Feature not implemented",
+                details=f"Aggregates of '{embed.relation}', which is spread",
+                hint="Leave the three dots away",
             )
-        level = self._level(relation.target, embed.selection, relation=relation, parent=parent)
         alias = f"e{self._aliases}"
         self._aliases += 1
         target = relation.target
@@ -216,41 +185,63 @@ class ReadWriter:
             own = f"rowcast_{alias}"
             known = target.may_return_key(self._told_as)
             keys = ((own, target), *level.keys_passed())
+            known = known and not level.aggregates
             given = f", {key_sql(target, level.alias) if known else '$$null$$'} as {own}"
             given += level.keys_given()
+        names = tuple(
+            name
+            for item in level.items
+            for name in (target.columns if item.label is None else (item.label,))
+        )
+        passed = "".join(
+            f", pg_catalog.string_agg(s.{name}, $$,$$) as {name}"
+            if relation.to_many
+            else f", s.{name}"
+            for name, _ in keys
+        )
         if embed.spread:
-            items = ", ".join([*level.items, "true as rowcast_present"])
+            items = ", ".join([*(item.written for item in level.items), "true as rowcast_present"])
             inner = f"select {items}{given}{level.sources(target.sql)}{level.ending()}"
+            if relation.to_many:
+                lists = "".join(
+                    f"coalesce(pg_catalog.json_agg(s.{label}), '[]') as {label}, "
+                    for label in map(quote_label, names)
+                )
+                there = "pg_catalog.bool_and(s.rowcast_present) as rowcast_present"
+                inner = f"select {lists}{there}{passed} from ({inner}) s"
         else:
             # An embedded relation of which nothing is asked still says whether there is one.
             made = "pg_catalog.json_agg(s.b)" if relation.to_many else "pg_catalog.to_json(s.b)"
-            passed = "".join(
-                f", pg_catalog.string_agg(s.{name}, $$,$$) as {name}"
-                if relation.to_many
-                else f", s.{name}"
-                for name, _ in keys
-            )
             body = level.with_body(target.sql)
             inner = f"select {made} as j{passed} from (select rowcast_row as b{given}{body}) s"
         join = " join" if embed.inner else " left join"
         present = f"{alias}.rowcast_present" if embed.spread else f"{alias}.j"
         on = f"{present} is not null" if embed.inner else "true"
         value = present
-        if relation.to_many:
-            value = f"coalesce({alias}.j, '[]')"
-        elif embed.spread:
+        if embed.spread:
             value = alias
+        elif relation.to_many:
+            value = f"coalesce({alias}.j, '[]')"
         text = f"{join} lateral ({inner}) {alias} on {on}"
-        return _Joined(embed, relation, text, value, present, embed.inner, alias, keys)
+        return Joined(embed, relation, text, value, present, embed.inner, alias, names, keys)
 
-    def _column(self, writer: ConditionWriter, item: Column, alias: str) -> str:
+    def _column(
+        self, table: CatalogueTable, writer: ConditionWriter, item: Column, alias: str
+    ) -> Item:
         if item.is_all:
-            return f"{alias}.*"
-        written = writer.field(item.field)
-        if item.cast is not None:
-            written = f"{written}::{self._cast(item.cast)}"
-        plain = item.alias is None and item.cast is None and not item.field.path
-        return written if plain else f"{written} as {quote_label(item.label)}"
+            return Item(f"{alias}.*", None)
+        aggregate = _aggregate(table, item)
+        if aggregate is not None and (aggregate != item.aggregate or item.field.name == "*"):
+            written = "pg_catalog.count(*)"
+        else:
+            written = writer.field(item.field)
+            if item.cast is not None:
+                written = f"{written}::{self._cast(item.cast)}"
+            if aggregate is not None:
+                written = f"pg_catalog.{aggregate}({written})"
+        if item.aggregate_cast is not None:
+            written = f"{written}::{self._cast(item.aggregate_cast)}"
+        return Item(written, item.label, aggregates=aggregate is not None)
 
     def _cast(self, text: str) -> str:
         name = text.rstrip("[]")
@@ -266,7 +257,7 @@ class ReadWriter:
         return found + dimensions
 
     def _order(
-        self, writer: ConditionWriter, table: CatalogueTable, level: _Level, term: OrderTerm
+        self, writer: ConditionWriter, table: CatalogueTable, level: Level, term: OrderTerm
     ) -> str:
         direction = " desc" if term.descending else ""
         nulls = f" nulls {term.nulls}" if term.nulls else ""
@@ -293,7 +284,7 @@ class ReadWriter:
         target = joined.relation.target
         alias = f"o{self._aliases}"
         self._aliases += 1
-        inner = ConditionWriter(target.name, alias, target.columns, self._parameters)
+        inner = ConditionWriter(target.name, alias, target.readable, self._parameters)
         belongs = _belongs(joined.relation, level.alias, alias)
         return (
             f"(select {inner.field(term.field)} from {target.sql} {alias} where {belongs} limit 1)"
@@ -365,6 +356,24 @@ def columns_asked(
     return tuple(name for name in table.columns if name in asked)
 
 
+def computed_asked(table: CatalogueTable, selection: Selection, alias: str) -> list[str]:
+    """What is computed of a row and asked for, as it stands in a select of such rows."""
+    names = {term.field.name for term in selection.order if term.relation is None}
+    names |= {item.field.name for item in selection.items if isinstance(item, Column)}
+    names |= {name for logic in selection.where for name in _names(logic)}
+    return [
+        f"{column.computed_by}({alias}) as {column.sql}"
+        for name, column in table.computed.items()
+        if name in names and name not in table.columns
+    ]
+
+
+def _names(logic: Logic) -> set[str]:
+    if isinstance(logic, Condition):
+        return {logic.field.name}
+    return {name for part in logic.parts for name in _names(part)}
+
+
 def _belongs(relation: Relationship, parent: str, alias: str) -> str:
     if relation.between is None:
         return _pairs(relation.near, parent, alias, relation)
@@ -393,20 +402,19 @@ def _quoted(name: str) -> str:
     return quote_label(name)
 
 
-def _embedded_item(level: _Level, embed: Embed) -> list[str]:
+def _aggregate(table: CatalogueTable, item: Column) -> Aggregate | None:
+    """The aggregate that an item is; `count` alone is one too, unless there is such a column."""
+    old = item.field == Field("count") and item.cast is None and "count" not in table.readable
+    return "count" if old and item.aggregate is None else item.aggregate
+
+
+def _embedded_item(level: Level, embed: Embed, *, grouped: bool) -> list[Item]:
     joined = next(one for one in level.joins if one.embed is embed)
     if not embed.selection.items:
         return []
+    # Rows are grouped by what is equal, which json cannot be.
+    cast = "::pg_catalog.jsonb" if grouped else ""
     if not embed.spread:
-        return [f"{joined.value} as {quote_label(embed.label)}"]
-    return [f"{joined.value}.{quote_label(name)}" for name in _spread_names(embed, joined.relation)]
-
-
-def _spread_names(embed: Embed, relation: Relationship) -> list[str]:
-    names: list[str] = []
-    for item in embed.selection.items:
-        if isinstance(item, Column):
-            names += relation.target.columns if item.is_all else [item.label]
-        elif not item.spread:
-            names.append(item.label)
-    return names
+        return [Item(f"{joined.value}{cast}", embed.label)]
+    lists = cast if joined.relation.to_many else ""
+    return [Item(f"{joined.value}.{quote_label(name)}{lists}", name) for name in joined.names]

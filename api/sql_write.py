@@ -15,7 +15,7 @@ from api.catalogue import Catalogue, CatalogueColumn, CatalogueTable
 from api.errors import UnknownNameError
 from api.query_tree import Query, Selection
 from api.sql_condition import ConditionWriter
-from api.sql_read import ReadWriter, columns_asked, key_sql
+from api.sql_read import ReadWriter, columns_asked, computed_asked, key_sql
 from api.statement import Parameters, ReadColumns, Statement
 from events.token import Role
 
@@ -159,7 +159,7 @@ def _on_conflict(table: CatalogueTable, upsert: Upsert, columns: Sequence[Catalo
 
 
 def _where(table: CatalogueTable, selection: Selection, parameters: Parameters) -> str:
-    writer = ConditionWriter(table.name, "t", table.columns, parameters)
+    writer = ConditionWriter(table.name, "t", table.readable, parameters)
     written = [f"({writer.write(logic)})" for logic in selection.where]
     return f" where {' and '.join(written)}" if written else ""
 
@@ -184,10 +184,9 @@ def _answer(
     asked = set(columns_asked(catalogue, table, selection))
     if answering.keys:
         asked.update(table.key)
-    returned = ", ".join(
-        f"t.{column.sql}" for name, column in table.columns.items() if name in asked
-    )
-    writer = ReadWriter(catalogue, parameters, _ALL_ROWS, told_as=answering.told_as)
+    stored = [f"t.{column.sql}" for name, column in table.columns.items() if name in asked]
+    returned = ", ".join([*stored, *computed_asked(table, selection, "t")])
+    writer = ReadWriter(catalogue, parameters, _ALL_ROWS, told_as=answering.told_as, made=True)
     # Rows are picked by the statement itself: what is given back is all that was written.
     given_back = replace(selection, where=(), limit=None, offset=0)
     answer = writer.answer(table, given_back, "w", keys=answering.keys, total=None)

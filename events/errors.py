@@ -21,6 +21,10 @@ class TokenError(EventsError):
     """A token that is not accepted."""
 
 
+class TokenTimeError(TokenError):
+    """A token that is right, and not at this time."""
+
+
 class RecurrenceError(EventsError):
     """A period, cron expression or time zone that means nothing."""
 

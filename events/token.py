@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 import jwt
 
-from events.errors import TokenError
+from events.errors import TokenError, TokenTimeError
 
 Role: TypeAlias = Literal["anon", "authenticated", "service_role"]
 
@@ -102,14 +102,14 @@ class TokenVerifier:
         if expires_s is None:
             raise TokenError(f"found a token without `exp`, expected one that ends; {_MEND}")
         if expires_s <= now:
-            raise TokenError(
+            raise TokenTimeError(
                 f"found a token that expired {_duration(now - expires_s)} ago, expected a valid "
                 f"one; {_MEND}"
             )
         for name in ("nbf", "iat"):
             begins_s = _time(claims, name)
             if begins_s is not None and begins_s > now + _CLOCK_SKEW_S:
-                raise TokenError(
+                raise TokenTimeError(
                     f"found a token that is valid only in {_duration(begins_s - now)} ({name}), "
                     f"expected one for now; compare the clocks, or {_MEND}"
                 )
