@@ -11,7 +11,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from api.data_request import DataRequest
 from api.errors import ApiError
-from api.mongo_query import Document, filter_document, read_documents
+from api.mongo_query import Document, filter_document, meant_values, read_documents
 from api.query_tree import Condition, Query
 from api.request_body import read_body
 
@@ -27,6 +27,8 @@ class MongoChange:
     wanted: Document = field(default_factory=dict[str, object])
     resolution: Resolution | None = None
     unique: tuple[str, ...] = ("_id",)
+    put_id: object = None
+    """The `_id` of a document that a PUT inserts."""
 
     @classmethod
     def of(cls, query: Query, request: DataRequest) -> MongoChange:
@@ -51,10 +53,22 @@ class MongoChange:
                 details=f"{request.method} takes one object",
             )
         if request.method == "PUT":
-            _check_put(query)
-        elif "_id" in documents[0]:
+            return cls._put(query, documents[0])
+        if "_id" in documents[0]:
             raise ApiError(400, "PGRST102", "found _id in the change, which stays as it is")
         return cls(request.method, documents, wanted)
+
+    @classmethod
+    def _put(cls, query: Query, document: Document) -> MongoChange:
+        ids = meant_values(_id_asked(query))
+        if "_id" in document and document["_id"] not in ids:
+            raise ApiError(
+                400,
+                "PGRST115",
+                "Payload values do not match URL in primary key column(s)",
+            )
+        wanted: Document = {"_id": document["_id"]} if "_id" in document else {"_id": {"$in": ids}}
+        return cls("PUT", (document,), wanted, put_id=ids[0])
 
     async def run(
         self,
@@ -83,12 +97,15 @@ class MongoChange:
                 found = await collection.find_one_and_replace(
                     self.wanted,
                     self.documents[0],
-                    upsert=True,
                     return_document=ReturnDocument.AFTER,
                     session=session,
                     comment=mark,
                 )
-                return [found] if found else []
+                if found is None:
+                    # As an upsert it would have any new id where the text may mean several.
+                    found = {"_id": self.put_id, **self.documents[0]}
+                    await collection.insert_one(found, session=session)
+                return [found]
             case _:
                 pass
         before = await collection.find(
@@ -137,7 +154,7 @@ class MongoChange:
         )
 
 
-def _check_put(query: Query) -> None:
+def _id_asked(query: Query) -> str:
     """A PUT replaces the one document whose id stands in the address."""
     (only,) = query.selection.where if len(query.selection.where) == 1 else (None,)
     if (
@@ -151,3 +168,4 @@ def _check_put(query: Query) -> None:
             "PGRST105",
             "Filters must include all and only primary key columns with 'eq' operators",
         )
+    return only.value

@@ -7,7 +7,8 @@ collection is open to service_role, and to other roles as the configuration name
 from __future__ import annotations
 
 import time
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias, cast
 
 from bson import json_util
 from bson.errors import BSONError
@@ -49,15 +50,25 @@ from events.json_codec import JsonObject, decode_object, encode
 _SELECTION_MS: Final = 5_000
 _KNOWN_S: Final = 2.0
 _TIMED_OUT: Final = 50
+_WRITE_CONFLICT: Final = 112
 _STATUSES: Final = {11000: 409, 11001: 409, 50: 504, 121: 400, 13: 403, 112: 503}
 
 Collection = AsyncCollection[Document]
+Mending: TypeAlias = Callable[[AsyncMongoClient[Document]], Awaitable[int]]
+"""Ends transactions that a killed process left open, which conflicts come from; says how many."""
 
 
 class MongoData:
     """Answers calls on the collections of one source."""
 
-    def __init__(self, name: str, source: MongoApiSource, settings: ApiSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        source: MongoApiSource,
+        settings: ApiSettings,
+        mending: Mending | None = None,
+    ) -> None:
+        self._mending = mending
         self.name = name
         self.default_schema = source.database
         self._source = source
@@ -125,13 +136,24 @@ class MongoData:
             mark = mark_call(call.id, self._secret, call.begun_ms) if self._marks else None
             if request.read_only:
                 return await self._read(collection, query, request, call, mark)
-            return await self._write(collection, query, request, call, commit, mark)
+            try:
+                return await self._write(collection, query, request, call, commit, mark)
+            except OperationFailure as error:
+                if not await self._mended(error):
+                    raise
+                return await self._write(collection, query, request, call, commit, mark)
         except PyMongoError as error:
             raise _failure(self.name, error) from error
         except (BSONError, OverflowError, RecursionError) as error:
             raise ApiError(
                 400, "PGRST102", "BSON cannot hold what was sent", details=str(error)[:500]
             ) from error
+
+    async def _mended(self, error: OperationFailure) -> bool:
+        """Whether what a write met has been ended, so that it can be tried again."""
+        if self._mending is None or self._client is None or error.code != _WRITE_CONFLICT:
+            return False
+        return await self._mending(self._client) > 0
 
     async def _look(self) -> None:
         looked_s = time.monotonic()

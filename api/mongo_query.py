@@ -2,7 +2,8 @@
 
 Documents have no types of columns, so a value is what it looks like: `5` a number, `true`, `null`,
 `{"$oid": "..."}` Extended JSON, `"5"` in double quotes a string, anything else a string too, but 24
-hexadecimal digits an ObjectId or a string. Each is compared with `$eq` and the like, so that none
+hexadecimal digits an ObjectId or a string, and what is written as ISO 8601 writes times a date or a
+string. Each is compared with `$eq` and the like, so that none
 is taken for an operator.
 https://github.com/mongodb/specifications/blob/master/source/extended-json/extended-json.md
 """
@@ -10,6 +11,8 @@ https://github.com/mongodb/specifications/blob/master/source/extended-json/exten
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final, cast
 
 from bson import ObjectId, json_util
@@ -18,6 +21,7 @@ from bson.json_util import JSONMode, JSONOptions
 
 from api.errors import ApiError
 from api.query_tree import Column, Condition, Embed, Field, Logic, OrderTerm, Selection
+from api.scanner import Scanner
 from events.json_codec import JsonObject, JsonValue, decode
 
 Document = dict[str, object]
@@ -32,6 +36,9 @@ _COMPARISONS: Final = {
     "lt": "$lt",
     "lte": "$lte",
 }
+# Of what is said to be Extended JSON; a decimal that is none is an ArithmeticError.
+_UNREADABLE: Final = (BSONError, InvalidId, TypeError, ValueError, KeyError, ArithmeticError)
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?")
 _OBJECT_ID: Final = re.compile(r"[0-9a-f]{24}")
 _CODE: Final = frozenset(("$code", "$scope", "$dbPointer", "$ref"))
 
@@ -54,7 +61,7 @@ def read_documents(text: bytes) -> list[Document]:
     """A body as documents; raises ApiError (PGRST102) where it is no Extended JSON."""
     try:
         value = cast("object", json_util.loads(text, json_options=OPTIONS))
-    except (BSONError, InvalidId, TypeError, ValueError, KeyError, OverflowError) as error:
+    except _UNREADABLE as error:
         raise ApiError(
             400, "PGRST102", "Empty or invalid json", details=f"no Extended JSON: {error}"
         ) from error
@@ -103,7 +110,7 @@ def value_of(text: str) -> object:
         if isinstance(decoded, dict) and _CODE & decoded.keys():
             raise _unsupported("JavaScript or a reference as a value")
         return cast("object", json_util.loads(text, json_options=OPTIONS))
-    except (BSONError, InvalidId, TypeError, ValueError, KeyError, OverflowError):
+    except _UNREADABLE:
         return text
 
 
@@ -119,12 +126,16 @@ def _logic(logic: Logic) -> Document:
 def _condition(condition: Condition) -> Document:  # noqa: PLR0911 - a table of operators
     path, name, text = field_path(condition.field), condition.operator, condition.value
     if condition.quantifier is not None:
-        raise _unsupported(f"{name}({condition.quantifier})")
+        each = [
+            _condition(replace(condition, quantifier=None, value=item)) for item in _array(text)
+        ]
+        joined = "$or" if condition.quantifier == "any" else "$and"
+        return {joined: each} if each else {"_id": {"$in": []}}
     match name:
         case "is":
             return {path: _is(text)}
         case "in":
-            return {path: {"$in": [one for item in condition.items for one in _meant(item)]}}
+            return {path: {"$in": [one for item in condition.items for one in meant_values(item)]}}
         case "like" | "ilike":
             return {path: {"$regex": _like(text), "$options": "is" if name == "ilike" else "s"}}
         case "match" | "imatch":
@@ -138,18 +149,32 @@ def _condition(condition: Condition) -> Document:  # noqa: PLR0911 - a table of 
             return {path: {"$in": cast("list[object]", value) if isinstance(value, list) else []}}
         case _:
             pass
+    return _comparison(path, name, text)
+
+
+def _comparison(path: str, name: str, text: str) -> Document:
     comparison = _COMPARISONS.get(name)
     if comparison is None:
         raise _unsupported(f"the operator {name}")
-    meant = _meant(text)
-    if len(meant) > 1 and comparison in ("$eq", "$ne"):
+    meant = meant_values(text)
+    if comparison in ("$eq", "$ne") and len(meant) > 1:
         return {path: {"$in" if comparison == "$eq" else "$nin": meant}}
-    return {path: {comparison: meant[0]}}
+    # Only values of one type are compared with one another.
+    each: list[Document] = [{path: {comparison: one}} for one in meant]
+    return each[0] if len(each) == 1 else {"$or": each}
 
 
-def _meant(text: str) -> list[object]:
-    """The values that a text may mean."""
-    return [ObjectId(text), text] if _OBJECT_ID.fullmatch(text) else [value_of(text)]
+def meant_values(text: str) -> list[object]:
+    """The values that a text may mean, the likeliest first."""
+    if _OBJECT_ID.fullmatch(text):
+        return [ObjectId(text), text]
+    if _DATE.fullmatch(text):
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return [text]
+        return [moment if moment.tzinfo else moment.replace(tzinfo=UTC), text]
+    return [value_of(text)]
 
 
 def _is(text: str) -> object:
@@ -164,9 +189,25 @@ def _is(text: str) -> object:
 
 
 def _like(text: str) -> str:
-    """`A*` or `A%` as a regular expression; `_` is any one character."""
-    parts = [{"*": ".*", "%": ".*", "_": "."}.get(char) or re.escape(char) for char in text]
+    r"""`A*` or `A%` as a regular expression; `_` is any one character, `\_` itself."""
+    parts: list[str] = []
+    for part in re.findall(r"\\.|.", text, re.DOTALL):
+        literal = part[1:] if len(part) > 1 else part
+        parts.append({"*": ".*", "%": ".*", "_": "."}.get(part) or re.escape(literal))
     return f"^{''.join(parts)}$"
+
+
+def _array(text: str) -> list[str]:
+    """The items of `{a,"b,c"}`, as PostgreSQL writes arrays."""
+    scanner = Scanner(text, "filter")
+    scanner.expect("{")
+    items: list[str] = []
+    while not scanner.take("}"):
+        if items:
+            scanner.expect(",")
+        items.append(scanner.quoted() if scanner.next_is('"') else scanner.until(",}"))
+    scanner.end()
+    return items
 
 
 def _as_list(text: str) -> str:

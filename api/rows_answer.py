@@ -14,7 +14,7 @@ from api.catalogue import CatalogueFunction
 from api.content_range import content_range, range_status
 from api.data_request import DataRequest
 from api.errors import ApiError
-from events.json_codec import decode
+from events.json_codec import decode, encode
 
 KEYS_COLUMN: Final = 2
 """Where statements of this room give the keys of their rows."""
@@ -79,7 +79,9 @@ def write_answer(name: str, request: DataRequest, rows: Rows) -> Answer:
         raise _not_single(rows.count)
     if created and preferences.returned == "headers-only" and rows.keys and rows.count == 1:
         key = cast("dict[str, object]", decode(rows.keys))
-        asked = "&".join(f"{quote(column)}=eq.{quote(str(value))}" for column, value in key.items())
+        asked = "&".join(
+            f"{quote(column)}=eq.{quote(_text(value))}" for column, value in key.items()
+        )
         headers.append(("location", f"/{quote(name)}?{asked}"))
     return Answer(201 if created else 204, headers=tuple(headers))
 
@@ -109,6 +111,17 @@ def _shown(request: DataRequest, rows: Rows) -> tuple[bytes, str]:
             return as_csv(rows.body, request.name), CSV
         case "json":
             return _stripped(request, rows.body), JSON
+
+
+def _text(value: object) -> str:
+    """A key's value as a filter takes it."""
+    match value:
+        case str():
+            return value
+        case {"$oid": str(digits)}:
+            return digits
+        case _:
+            return encode(value).decode()
 
 
 def _stripped(request: DataRequest, body: bytes) -> bytes:

@@ -14,7 +14,7 @@ from api.data_api import DataApi, is_data_path
 from api.data_source import DataSource
 from api.event_api import PATH, EventApi
 from api.event_spill import EventSpill
-from api.mongo_data import MongoData
+from api.mongo_data import Mending, MongoData
 from api.postgres_data import PostgresData
 from api.postgres_database import PostgresDatabase
 from api.settings import ApiSettings, PostgresApiSource
@@ -31,7 +31,7 @@ class ApiService:
 
     `make_topics` makes a table's topic of reads before the first one is told of; without `code`
     there are no custom APIs and no hooks, without `parties` no third-party APIs.
-    `operations` are those of the system API.
+    `operations` are those of the system API; `mongo_mending` as api/mongo_data.py has it.
     """
 
     def __init__(  # noqa: PLR0913 - each room of the API brings what it needs, by name
@@ -44,6 +44,7 @@ class ApiService:
         code: CodeSettings | None = None,
         parties: PartySettings | None = None,
         operations: Sequence[ServedOperation] = (),
+        mongo_mending: Mending | None = None,
     ) -> None:
         self._journal = journal or CallJournal(
             cluster,
@@ -55,7 +56,7 @@ class ApiService:
         self._sources: list[DataSource] = [
             PostgresData(PostgresDatabase(name, source, settings), source, settings.rows_max)
             if isinstance(source, PostgresApiSource)
-            else MongoData(name, source, settings)
+            else MongoData(name, source, settings, mongo_mending)
             for name, source in settings.sources.items()
         ]
         callers = CallerReader(verifier)

@@ -9,8 +9,7 @@ on with for seconds are ended by whoever meets them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
@@ -22,7 +21,7 @@ _IDLE_S: Final = {APP_NAME: 1.0, "rowcast api": 6.0}
 """The data API's wait for Kafka inside, 4 s at most."""
 
 
-async def end_abandoned_transactions(client: AsyncMongoClient[Mapping[str, object]]) -> int:
+async def end_abandoned_transactions(client: AsyncMongoClient[Any]) -> int:
     """End transactions of ours in which nothing has happened for a while; says how many.
 
     Where the server does not let us, they end by themselves.

@@ -28,6 +28,7 @@ from cdc.postgres import capture_postgres
 from cdc.profiler_reads import capture_profiler_reads
 from cdc.topic_creation import ensure_topics
 from events.token import TokenVerifier
+from listener_runtime.mongo_abandoned import end_abandoned_transactions
 from listener_runtime.pool import SandboxPool
 from listener_runtime.smtp_sender import SmtpSender
 from push.service import PushService
@@ -125,6 +126,7 @@ def http_service(installation: Installation) -> Service:
             code=CodeSettings(table, runner, f"{socket.gethostname()}-{installation.http_port}"),
             parties=PartySettings(table, PinnedOutbound(installation.own_service())),
             operations=served_operations(installation, push),
+            mongo_mending=end_abandoned_transactions,
         )
         host = installation.configuration.http.host
         app = make_app(installation, [*push.routes(), *api.routes()])

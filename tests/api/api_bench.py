@@ -15,6 +15,7 @@ from psycopg import sql
 from starlette.applications import Starlette
 
 from api.definition_table import DefinitionTable
+from api.mongo_data import Mending
 from api.service import ApiService
 from api.settings import ApiSettings, MongoApiSource, PostgresApiSource
 from api.third_party_api import PartySettings
@@ -65,6 +66,7 @@ async def serving(
     topics: Topics | None = None,
     definitions: Sequence[KeptDefinition] = (),
     secrets: Mapping[str, str] | None = None,
+    mongo_mending: Mending | None = None,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of an API over these sources, as `ada`."""
     topics = topics or Topics(f"api{uuid.uuid4().hex[:8]}")
@@ -90,6 +92,7 @@ async def serving(
         settings,
         make_topics=make_topics,
         parties=PartySettings(table, PinnedOutbound(OwnService((), ""))),
+        mongo_mending=mongo_mending,
     )
     await service.start()
     try:

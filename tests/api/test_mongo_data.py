@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -19,8 +20,22 @@ pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 OID = "65a1b2c3d4e5f60718293a4b"
 DOCUMENTS: list[dict[str, Any]] = [
-    {"_id": 1, "name": "Tea", "price": 4.5, "tags": ["hot", "leaf"], "at": {"city": "Ulm"}},
-    {"_id": 2, "name": "Pot", "price": 30, "tags": ["iron"], "sold": True},
+    {
+        "_id": 1,
+        "name": "Tea",
+        "price": 4.5,
+        "tags": ["hot", "leaf"],
+        "at": {"city": "Ulm"},
+        "made": datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC),
+    },
+    {
+        "_id": 2,
+        "name": "Pot",
+        "price": 30,
+        "tags": ["iron"],
+        "sold": True,
+        "made": datetime(2020, 3, 1, tzinfo=UTC),
+    },
     {"_id": ObjectId(OID), "name": "5", "price": None, "exact": Decimal128("1.10")},
 ]
 
@@ -64,6 +79,13 @@ READS: list[tuple[str, Any]] = [
     ("select=_id&name=not.in.(Tea,Pot)", [{"_id": {"$oid": OID}}]),
     ("select=_id&order=name&limit=1&offset=1", [{"_id": 2}]),
     ('select=_id&price=eq.{"$gt":1}', []),
+    ("select=_id&name=eq(any).{Tea,Pot}&order=_id", [{"_id": 1}, {"_id": 2}]),
+    ('select=_id&name=like(all).{T*,"*a"}', [{"_id": 1}]),
+    ("select=_id&name=not.like(any).{T*,P*}", [{"_id": {"$oid": OID}}]),
+    ("select=_id&name=like.T\\_a", []),
+    ("select=_id&made=gte.2020-02-01&order=_id", [{"_id": 2}]),
+    ("select=_id&made=eq.2020-01-02T03:04:05.000Z", [{"_id": 1}]),
+    (f"select=_id&_id=gt.{OID[:-1]}9", [{"_id": {"$oid": OID}}]),
 ]
 
 
@@ -100,6 +122,16 @@ async def test_documents_are_written_and_given_back(client: httpx.AsyncClient) -
     assert undone.status_code == 204
     gone = await client.delete("/goods?_id=gte.7&order=_id", headers=back)
     assert {one["_id"] for one in gone.json()} == {7, 8}
+    new = "65a1b2c3d4e5f60718293aff"
+    for name in ("Q", "R"):
+        put = await client.put(f"/goods?_id=eq.{new}", json={"name": name}, headers=back)
+        assert put.json() == [{"_id": {"$oid": new}, "name": name}]
+    assert (await client.delete(f"/goods?_id=eq.{new}")).status_code == 204
+    where = await client.post(
+        "/goods", json={"name": "S"}, headers={"Prefer": "return=headers-only"}
+    )
+    assert (await client.get(where.headers["location"])).json()[0]["name"] == "S"
+    assert (await client.delete(where.headers["location"])).status_code == 204
 
 
 ERRORS: list[tuple[str, str, bytes, int, str]] = [
@@ -119,7 +151,10 @@ ERRORS: list[tuple[str, str, bytes, int, str]] = [
     ("POST", "/goods", b'{"n": 99999999999999999999}', 400, "PGRST102"),
     ("PATCH", "/goods", b'{"_id": 1}', 400, "PGRST102"),
     ("PATCH", "/goods", b'{"name": "same"}', 409, "MONGO11000"),
+    ("POST", "/goods", b'{"n": {"$numberDecimal": "x"}}', 400, "PGRST102"),
+    ("GET", "/goods?name=eq(any).x", b"", 400, "PGRST100"),
     ("PUT", "/goods?name=eq.x", b"{}", 405, "PGRST105"),
+    ("PUT", "/goods?_id=eq.5", b'{"_id": 6}', 400, "PGRST115"),
     ("POST", "/rpc/x", b"{}", 404, "PGRST202"),
 ]
 
@@ -142,3 +177,28 @@ async def test_collections_are_open_as_the_configuration_says(client: httpx.Asyn
         refused = await client.post("/goods", json={}, headers=headers)
         assert refused.status_code == (401 if role == "anon" else 403)
         assert "api_write" in refused.json()["hint"]
+
+
+async def test_a_write_that_meets_what_a_killed_process_left_open_is_carried_out(
+    mongo_uri: str, kafka_bootstrap: str
+) -> None:
+    database = f"api_{uuid.uuid4().hex[:8]}"
+    async with AsyncMongoClient[dict[str, Any]](mongo_uri) as mongo:
+        goods = mongo[database]["goods"]
+        await goods.insert_one({"_id": 1})
+        session = mongo.start_session()
+        await session.start_transaction()
+        await goods.update_one({"_id": 1}, {"$set": {"n": 1}}, session=session)
+
+        async def end(_client: object) -> int:
+            await session.abort_transaction()
+            return 1
+
+        source = MongoApiSource(mongo_uri, database, CollectionAccess())
+        sources = {"docs": source}
+        async with serving(kafka_bootstrap, sources, mongo_mending=end) as client:
+            client.headers.update(bearer("service_role"))
+            changed = await client.patch("/goods?_id=eq.1", json={"n": 2})
+            assert changed.status_code == 204
+        assert await goods.find_one() == {"_id": 1, "n": 2}
+        await mongo.drop_database(database)
