@@ -51,10 +51,11 @@ def role_may(role: Role, named: Collection[Role]) -> bool:
 
 
 class CallerReader:
-    """Reads callers; a token is verified once and remembered until it ends."""
+    """Reads callers; a token is verified once and remembered until it ends or keys change."""
 
     def __init__(self, verifier: TokenVerifier) -> None:
         self._verifier = verifier
+        self._keys = verifier.keys
         self._known: dict[str, tuple[Identity, bytes]] = {}
 
     def read(self, headers: Mapping[str, str], address: str, *, now: float) -> Caller:
@@ -66,6 +67,10 @@ class CallerReader:
         token = _bearer(headers.get("authorization", "")) or headers.get("apikey", "")
         if not token:
             return Caller("anon", "", _NOBODY_CLAIMS, address)
+        if self._verifier.keys is not self._keys:
+            # A token of a key that was withdrawn proves nothing any more.
+            self._keys = self._verifier.keys
+            self._known.clear()
         known = self._known.get(token)
         if known is None or known[0].expires_s <= now:
             known = self._verify(token, now)
@@ -88,10 +93,6 @@ class CallerReader:
             self._known.clear()
         self._known[token] = (identity, claims)
         return identity, claims
-
-    def forget(self) -> None:
-        """Verify every token anew, since keys have changed."""
-        self._known.clear()
 
 
 def _bearer(header: str) -> str:

@@ -9,18 +9,22 @@ since an open connection ends with it; the other times are allowed a small diffe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast, get_args
 
 import jwt
+from jwt.algorithms import requires_cryptography
 
 from events.errors import TokenError, TokenTimeError
+from events.json_codec import JsonValue, decode_object
 
 Role: TypeAlias = Literal["anon", "authenticated", "service_role"]
 
 ROLES = cast("tuple[Role, ...]", get_args(Role))
 _ALGORITHM = "HS256"
+_PUBLIC = requires_cryptography
+"""Algorithms of public keys."""
 _CLOCK_SKEW_S = 5.0
 # PyJWT reads the clock itself and knows one skew for all; only the signature is left to it.
 _CHECKED_HERE = {
@@ -60,29 +64,60 @@ def make_token(
 
 
 def read_key_set(text: bytes | str) -> dict[str, jwt.PyJWK]:
-    """The public keys of a JWKS by their `kid`.
+    """The public keys of a JWKS (RFC 7517) by their `kid`; those that are not usable are left out.
 
-    Raises TokenError where the text is no key set, or one of secrets.
+    Raises TokenError where the text is no key set, one of secrets, or none of it is usable.
     """
     try:
-        keys = jwt.PyJWKSet.from_json(text if isinstance(text, str) else text.decode()).keys
-    except (jwt.PyJWTError, ValueError, AttributeError, TypeError) as error:
-        raise TokenError(f"found what is no JWKS ({error}), expected a set of keys") from error
-    found = {key.key_id or "": key for key in keys}
-    for key_id, key in found.items():
-        if key.key_type == "oct" or key.algorithm_name.startswith("HS"):
-            raise TokenError(
-                f"found the secret key {key_id!r} in a JWKS, expected public keys; a secret "
-                "belongs into http.jwt_secret"
-            )
+        listed = decode_object(text)["keys"]
+    except (ValueError, KeyError, RecursionError) as error:
+        raise TokenError(f"found what is no JWKS ({error!r}), expected a set of keys") from error
+    if not isinstance(listed, list):
+        raise TokenError(f"found `keys` {_shown(listed)} in a JWKS, expected a list")
+    found: dict[str, jwt.PyJWK] = {}
+    unusable = ""
+    for described in listed:
+        try:
+            key = _public_key(described)
+        except TokenError:
+            raise
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+            unusable = str(error) or type(error).__name__
+            continue
+        if key is not None:
+            found[key.key_id or ""] = key
+    if unusable and not found:
+        raise TokenError(f"found no key in a JWKS that can be used ({unusable}), expected one")
     return found
+
+
+def _public_key(described: JsonValue) -> jwt.PyJWK | None:
+    """None for a key that is not for signatures; raises TokenError for a secret one."""
+    if not isinstance(described, dict):
+        raise TypeError(f"{_shown(described)} is no key")
+    key_id, algorithm = described.get("kid"), described.get("alg")
+    # PyJWT's keys may have a `kid` of any type; a token's is always a string.
+    if not isinstance(key_id, str | None) or not isinstance(algorithm, str | None):
+        raise TypeError(f"`kid` {_shown(key_id)} or `alg` {_shown(algorithm)} is no string")
+    if described.get("kty") == "oct" or (algorithm or "").startswith("HS"):
+        raise TokenError(
+            f"found the secret key {_shown(key_id)} in a JWKS, expected public keys; a secret "
+            "belongs into http.jwt_secret"
+        )
+    # RFC 7517, 4.2: a key for encryption signs nothing.
+    if described.get("use", "sig") != "sig":
+        return None
+    if "d" in described:
+        raise TypeError("it is a private key")
+    return jwt.PyJWK(described)
 
 
 class TokenVerifier:
     """Tells whose token it is, or raises TokenError.
 
-    `keys` is a JWKS by `kid`, beside the secret; it may be changed while in use. A token without
-    `sub` is refused unless `nameless` says otherwise: then its subject is empty.
+    `keys` is a JWKS by `kid`, beside the secret; it may be replaced while in use. `on_unknown_key`
+    is told of a token that names a key which is not among them. A token without `sub` is refused
+    unless `nameless` says otherwise: then its subject is empty.
     """
 
     def __init__(
@@ -91,6 +126,7 @@ class TokenVerifier:
         self._secret = secret
         self._nameless = nameless
         self.keys = keys or {}
+        self.on_unknown_key: Callable[[], None] | None = None
 
     def verify(self, token: str, *, now: float) -> Identity:
         """The identity that a token proves at a time.
@@ -125,32 +161,44 @@ class TokenVerifier:
         return Identity(role, subject, expires_s, claims)
 
     def _claims(self, token: str) -> dict[str, object]:
+        expected, signer = _ALGORITHM, "secret, expected one of this installation (http.jwt_secret)"
         try:
-            key = self._key(token) if self.keys else None
+            key = self._key(token)
             if key is not None:
-                return jwt.decode(token, key, [key.algorithm_name], options=_CHECKED_HERE)
-            return jwt.decode(token, self._secret, [_ALGORITHM], options=_CHECKED_HERE)
+                expected, signer = key.algorithm_name, "key, expected the one it names (http.jwks)"
+                return jwt.decode(token, key, [expected], options=_CHECKED_HERE)
+            return jwt.decode(token, self._secret, [expected], options=_CHECKED_HERE)
         except jwt.InvalidAlgorithmError as error:
             raise TokenError(
-                f"found a token of another algorithm ({_algorithm(token)}), expected {_ALGORITHM}; "
+                f"found a token of another algorithm ({_algorithm(token)}), expected {expected}; "
                 f"{_MEND}"
             ) from error
         except jwt.InvalidSignatureError as error:
-            raise TokenError(
-                "found a token signed with another secret, expected one of this installation "
-                f"(http.jwt_secret); {_MEND}"
-            ) from error
+            raise TokenError(f"found a token signed with another {signer}; {_MEND}") from error
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise TokenError(
                 f"found what is no token ({error}), expected three parts joined by dots; {_MEND}"
             ) from error
 
     def _key(self, token: str) -> jwt.PyJWK | None:
-        """The public key that a token names; None where it is to be signed with our secret."""
+        """The public key that a token names; None where it is to be signed with our secret.
+
+        Raises TokenError for a key that is not known (yet).
+        """
         header = jwt.get_unverified_header(token)
-        if header.get("alg") == _ALGORITHM:
+        algorithm = header.get("alg")
+        if algorithm == _ALGORITHM:
             return None
-        return self.keys.get(str(header.get("kid", "")))
+        key_id = str(header.get("kid") or "")
+        key = self.keys.get(key_id)
+        if key is not None or algorithm not in _PUBLIC or self.on_unknown_key is None:
+            return key
+        self.on_unknown_key()
+        raise TokenError(
+            f"found a token of the key {_shown(key_id)}, expected one of "
+            f"{', '.join(map(_shown, self.keys)) or 'http.jwks, which was not read'}; the keys are "
+            f"read again now, or {_MEND}"
+        )
 
 
 def _time(claims: Mapping[str, object], name: str) -> float | None:

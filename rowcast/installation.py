@@ -109,6 +109,13 @@ class Installation:
         return self.configuration.http.jwt_secret or self.secrets.jwt_secret
 
     @property
+    def jwks(self) -> str:
+        """Where the public keys of tokens are: an address, or a file beside rowcast.toml."""
+        place = self.configuration.http.jwks
+        is_file = bool(place) and not place.startswith(("http://", "https://"))
+        return str(self.folder / place) if is_file else place
+
+    @property
     def logs(self) -> Path:
         """Folder of the processes' logs."""
         return self.folder / "logs"

@@ -112,7 +112,7 @@ def http_service(installation: Installation) -> Service:
     async def run(stop: asyncio.Event, ready: Ready) -> None:
         cluster, secret = installation.cluster, installation.jwt_secret
         verifiers = (TokenVerifier(secret), TokenVerifier(secret, nameless=True))
-        keys = KeySet(installation.configuration.http.jwks, verifiers)
+        keys = KeySet(installation.jwks, verifiers)
         push = PushService(cluster, verifiers[0])
         settings = installation.api_settings()
         table = DefinitionTable()

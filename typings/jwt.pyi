@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 class PyJWTError(Exception): ...
@@ -12,24 +13,17 @@ class InvalidAlgorithmError(InvalidTokenError): ...
 
 def encode(
     payload: Mapping[str, object],
-    key: str | RSAPrivateKey,
+    key: str | EllipticCurvePrivateKey | RSAPrivateKey,
     algorithm: str | None = ...,
     headers: Mapping[str, object] | None = ...,
 ) -> str: ...
 
 class PyJWK:
-    @property
-    def key_type(self) -> str | None: ...
+    def __init__(self, jwk_data: Mapping[str, object]) -> None: ...
     @property
     def key_id(self) -> str | None: ...
     @property
     def algorithm_name(self) -> str: ...
-
-class PyJWKSet:
-    @property
-    def keys(self) -> list[PyJWK]: ...
-    @staticmethod
-    def from_json(data: str) -> PyJWKSet: ...
 
 def decode(
     jwt: str, key: str | PyJWK, algorithms: Sequence[str], options: Mapping[str, bool] = ...
