@@ -25,6 +25,7 @@ from events.json_codec import JsonObject, decode_object
 from rowcast.installation import open_installation
 from rowcast.kafka_access import follow
 from rowcast.status import Status, read_status
+from tests.integration.invoked_command import invoke, may_be_invoked
 
 _Result = TypeVar("_Result")
 READY = "Rowcast is ready"
@@ -91,13 +92,8 @@ class LiveInstallation:
 
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a rowcast command on this installation."""
-        done = subprocess.run(
-            (sys.executable, "-m", "rowcast", *arguments, "--dir", str(self.folder)),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT_S,
-        )
+        given = (*arguments, "--dir", str(self.folder))
+        done = invoke(*given) if may_be_invoked() else _run(*given)
         assert not check or done.returncode == 0, done.stderr + done.stdout
         return done
 
@@ -175,6 +171,16 @@ class LiveInstallation:
                 answer = next_message(client)
                 assert answer["op"] == "registered", answer
             yield client
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (sys.executable, "-m", "rowcast", *arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
 
 
 def next_message(client: ClientConnection) -> JsonObject:
