@@ -17,6 +17,8 @@ MAX_TOPIC_LENGTH = 249
 
 _KEPT_LENGTH = 200
 _READS_SUFFIX = ".reads"
+# A name that was cut may have lost the dots between its segments.
+_SHORTENED = re.compile(r"-h[0-9a-f]{16}\Z")
 
 
 def change_topic(source: str, schema: str, table: str) -> str:
@@ -37,8 +39,11 @@ def reads_topic(source: str, schema: str, table: str) -> str:
 
 
 def is_reads_topic(name: str) -> bool:
-    """Whether a topic is one of reads."""
-    return name.endswith(_READS_SUFFIX)
+    """Whether a topic is one of reads, and not one of the changes of a table named `reads`."""
+    if not name.endswith(_READS_SUFFIX):
+        return False
+    changes = name.removesuffix(_READS_SUFFIX)
+    return changes.count(".") > 1 or _SHORTENED.search(changes) is not None
 
 
 @dataclass(frozen=True, slots=True)

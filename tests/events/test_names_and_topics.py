@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from events.errors import InvalidNameError
 from events.names import decode_segment, encode_segment
-from events.topic import MAX_TOPIC_LENGTH, Topics, change_topic, reads_topic
+from events.topic import MAX_TOPIC_LENGTH, Topics, change_topic, is_reads_topic, reads_topic
 
 names = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=63)
 KAFKA_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -72,3 +72,9 @@ def test_routed_and_pushed_topics_are_ours_and_the_sources() -> None:
         assert not pushed.fullmatch(name)
     assert pushed.fullmatch("acme.push")
     assert not routed.fullmatch("acme.push")
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.sampled_from(("reads", "orders", "a.reads")))
+def test_a_table_named_reads_has_changes(source: str, schema: str, table: str) -> None:
+    assert not is_reads_topic(change_topic(source, schema, table))
+    assert is_reads_topic(reads_topic(source, schema, table))
