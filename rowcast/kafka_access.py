@@ -79,6 +79,18 @@ async def read_at(cluster: Cluster, place: TopicPartition, offset: int) -> Consu
     return None
 
 
+async def topic_names(cluster: Cluster) -> frozenset[str]:
+    """All topics that there are."""
+    catalogue = AIOKafkaAdminClient(
+        bootstrap_servers=cluster.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS
+    )
+    try:
+        await _reached(cluster, catalogue.start)
+        return frozenset(await catalogue.list_topics())
+    finally:
+        await catalogue.close()
+
+
 async def follow(
     cluster: Cluster,
     *,

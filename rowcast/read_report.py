@@ -11,11 +11,12 @@ from typing import Final, cast
 
 from aiokafka import ConsumerRecord
 
+from cdc.table_name import possible_names
 from events.json_codec import JsonObject, decode_object, encode
-from events.topic import reads_topic
+from events.topic import change_topic, reads_topic
 from rowcast.errors import ConfigurationError
 from rowcast.installation import Installation
-from rowcast.kafka_access import follow
+from rowcast.kafka_access import follow, topic_names
 
 _SINCE = re.compile(r"(\d+)([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -38,9 +39,22 @@ async def find_reads(
     """
     wanted = _wanted(key, subject, _since_ms(since))
     names = [source] if source is not None else list(installation.configuration.sources)
-    topics = tuple(_topic(installation, name, table) for name in names)
+    possible = {name: _tables(installation, name, table) for name in names}
+    topics = [reads_topic(name, *one) for name, tables in possible.items() for one in tables]
+    there = await topic_names(installation.cluster)
+    if there.isdisjoint(topics):
+        changes = [change_topic(name, *one) for name, tables in possible.items() for one in tables]
+        if there.isdisjoint(changes):
+            raise ConfigurationError(
+                f"found no topic {' or '.join(topics)}, expected one of a table that was read "
+                "since its reads are events; to mend it: look at the name, and at rowcast audit "
+                f"list {names[0]}"
+            )
+        return []  # its changes are captured, and nobody has read it
     found: list[JsonObject] = []
-    records = follow(installation.cluster, topic_filter=topics, from_beginning=True, to_end=True)
+    records = follow(
+        installation.cluster, topic_filter=tuple(topics), from_beginning=True, to_end=True
+    )
     async with aclosing(records):
         async for record in records:
             read = _body(record)
@@ -57,13 +71,16 @@ def reads_text(reads: Sequence[JsonObject], *, as_json: bool) -> str:
     return "\n".join(map(_line, reads)) if reads else "no reads"
 
 
-def _topic(installation: Installation, source: str, table: str) -> str:
-    is_mongo = installation.source(source).kind == "mongo"
-    # A collection's name may have dots, a table's schema is told by one.
-    schema, _, name = table.partition(".") if is_mongo else table.rpartition(".")
-    if is_mongo and (not name or schema != installation.database(source)):
-        schema, name = installation.database(source), table
-    return reads_topic(source, schema or "public", name)
+def _tables(installation: Installation, source: str, table: str) -> list[tuple[str, str]]:
+    """Schema and name of each table that may be meant, of which one is there."""
+    settings = installation.source(source)
+    if settings.kind != "mongo":
+        return possible_names(table)
+    # A collection's name may have dots.
+    first, _, rest = table.partition(".")
+    if rest and settings.database in (None, first):
+        return [(first, rest)]
+    return [(installation.database(source), table)]
 
 
 def _body(record: ConsumerRecord) -> JsonObject | None:
@@ -71,18 +88,29 @@ def _body(record: ConsumerRecord) -> JsonObject | None:
 
 
 def _wanted(key: str | None, subject: str | None, since_ms: int) -> Callable[[JsonObject], bool]:
+    as_object = _object(key)
+
     def holds(read: JsonObject) -> bool:
         who = cast("JsonObject", read.get("who") or {})
         if _read_ms(read) < since_ms:
             return False
         if subject is not None and subject not in (who.get("subject"), who.get("user")):
             return False
-        # `7` for a key of one column, `{"id":7}` for any.
         return key is None or any(
-            key in (encode(row).decode(), ",".join(map(_text, row.values()))) for row in _keys(read)
+            row == as_object or ",".join(map(_text, row.values())) == key for row in _keys(read)
         )
 
     return holds
+
+
+def _object(key: str | None) -> JsonObject | None:
+    """A key that is given as JSON: `{"id": 7}`, and `7` for a key of one column is none."""
+    if key is None or not key.startswith("{"):
+        return None
+    try:
+        return decode_object(key.encode())
+    except ValueError:
+        return None
 
 
 def _keys(read: JsonObject) -> list[JsonObject]:
@@ -94,6 +122,11 @@ def _keys(read: JsonObject) -> list[JsonObject]:
 
 
 def _text(value: object) -> str:
+    match value:
+        case {"$oid": str(identity)}:
+            return identity
+        case _:
+            pass
     return value if isinstance(value, str) else encode(cast("JsonObject", value)).decode()
 
 
