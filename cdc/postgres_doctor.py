@@ -17,6 +17,7 @@ from cdc.postgres_slot import slot_state
 from cdc.postgres_slot_watch import read_retention
 from cdc.postgres_source import Connection, PostgresSource, connect
 from cdc.postgres_standbys import find_standby_risks
+from cdc.read_policy_check import find_row_audit_risks
 from cdc.statement_audit import find_audit_risks
 from cdc.wal_retention import MEBIBYTE
 
@@ -46,6 +47,7 @@ async def examine_postgres(source: PostgresSource) -> list[Finding]:
             _risks,
             find_sink_risks,
             find_standby_risks,
+            find_row_audit_risks,
             find_audit_risks,
         ):
             try:

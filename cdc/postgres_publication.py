@@ -24,6 +24,13 @@ Table = tuple[str, str]
 OWN_SCHEMA = "rowcast_capture"
 """What Rowcast keeps in a source: its tables are published with all others and never captured."""
 
+_IS_EMPTY: LiteralString = """
+    select from pg_catalog.pg_namespace n
+    where n.nspname = 'rowcast_capture' and pg_catalog.pg_has_role(n.nspowner, 'usage')
+      and not exists (
+          select from pg_catalog.pg_depend d
+          where d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid = n.oid)
+"""
 _CAPTURABLE: LiteralString = """
     select n.nspname::text, c.relname::text
     from pg_catalog.pg_class c
@@ -275,3 +282,10 @@ async def capturable_tables(connection: Connection, *, superuser: bool) -> list[
 
 def _list(tables: Sequence[Table]) -> sql.Composable:
     return sql.SQL(", ").join(sql.Identifier(*table) for table in tables)
+
+
+async def drop_empty_schema(connection: Connection) -> None:
+    """Take our own schema away where nothing is in it any more."""
+    cursor = await connection.execute(_IS_EMPTY)
+    if cursor.rowcount:
+        await connection.execute(sql.SQL("drop schema {}").format(sql.Identifier(OWN_SCHEMA)))

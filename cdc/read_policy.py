@@ -15,13 +15,14 @@ from typing import LiteralString
 from psycopg import sql
 
 from cdc.errors import CaptureConfigError
-from cdc.postgres_publication import OWN_SCHEMA
+from cdc.postgres_publication import OWN_SCHEMA, drop_empty_schema
 from cdc.postgres_source import Connection, PostgresSource
 from cdc.read_message import READ_PREFIX
+from cdc.read_policy_check import OPEN_POLICY, READ_POLICY, policy_mark, unseen_ways
+from cdc.read_policy_key import key_columns, key_expression
 
-_POLICY = "rowcast_read"
-_OPEN_POLICY = "rowcast_read_open"
-_MARK = "Rowcast: reads of this table are events; rowcast audit disable takes it away"
+_OPEN_MARK = "Rowcast: everybody sees every row, as without row security"
+_FORCED_MARK = f"{_OPEN_MARK}, which was forced before"
 
 # On a standby no message can be written, and reads there must not fail. Parallel workers may not
 # write one, which "unsafe" (the default) tells the planner.
@@ -29,17 +30,29 @@ _FUNCTION: LiteralString = """
 create schema if not exists rowcast_capture;
 grant usage on schema rowcast_capture to public;
 create or replace function rowcast_capture.row_read(
-    schema text, name text, key json, seen text)
+    relation pg_catalog.oid, key json, seen text)
 returns boolean language plpgsql volatile as $$
+declare
+    -- What it is named by now, wherever the search path looks.
+    names text[] := (pg_catalog.pg_identify_object_as_address(
+        'pg_catalog.pg_class'::pg_catalog.regclass, relation, 0)).object_names;
+    claims text := nullif(pg_catalog.current_setting('request.jwt.claims', true), '');
+    subject text;
 begin
     if not pg_catalog.pg_is_in_recovery() then
+        if claims is not null then
+            begin
+                subject := claims::json ->> 'sub';
+            exception when data_exception then
+                null;  -- what a client has set must not make its reads fail
+            end;
+        end if;
         perform pg_catalog.pg_logical_emit_message(false, {prefix}, pg_catalog.json_build_object(
-            'schema', schema, 'table', name, 'key', key,
+            'schema', names[1], 'table', names[2], 'key', key,
             'user', session_user, 'role', current_user,
             'application', pg_catalog.current_setting('application_name'),
             'client', pg_catalog.host(pg_catalog.inet_client_addr()),
-            'subject', nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::json
-                ->> 'sub',
+            'subject', subject,
             'pid', pg_catalog.pg_backend_pid(),
             'seen', seen,
             'at_ms', (extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint)::text);
@@ -47,7 +60,7 @@ begin
     return true;
 end
 $$;
-comment on function rowcast_capture.row_read(text, text, json, text) is
+comment on function rowcast_capture.row_read(pg_catalog.oid, json, text) is
     'Rowcast: tells capture of a row that was read';
 """
 _TABLE: LiteralString = """
@@ -57,14 +70,10 @@ _TABLE: LiteralString = """
     join pg_catalog.pg_roles r on r.oid = c.relowner
     where n.nspname = %s and c.relname = %s and c.relkind in ('r', 'p')
 """
-_KEY: LiteralString = """
-    select a.attname::text, a.atttypid::bigint
-    from pg_catalog.pg_index i
-    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid
-        and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1])
-    where i.indrelid = %s and i.indisprimary order by a.attnum
+_POLICIES: LiteralString = """
+    select polname::text, pg_catalog.obj_description(oid, 'pg_policy')
+    from pg_catalog.pg_policy where polrelid = %s
 """
-_POLICIES: LiteralString = "select polname::text from pg_catalog.pg_policy where polrelid = %s"
 _BYPASSING: LiteralString = """
     select rolname::text from pg_catalog.pg_roles
     where rolcanlogin and (rolsuper or rolbypassrls) order by 1
@@ -77,18 +86,29 @@ _AUDITED: LiteralString = """
     where p.polname = 'rowcast_read' order by 1, 2
 """
 
-_INTEGERS = (20, 21, 23, 26)
-_TIMESTAMP, _TIMESTAMPTZ, _NUMERIC, _BYTEA = 1114, 1184, 1700, 17
-_ISO = """'YYYY-MM-DD"T"HH24:MI:SS.US'"""
+# As it is, and as earlier versions had it.
+_ARGUMENTS: tuple[LiteralString, ...] = (
+    "oid, json, text",
+    "text, text, json, text",
+    "text, text, json",
+)
+_REFUSED = (
+    "refused from now on to all for whom row security holds: copy into the table (copy ... from), "
+    "and reads with row_security = off, as pg_dump has it (pg_dump --enable-row-security)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditedTable:
-    """A table whose reads are events; `unseen` are roles that can log in and are not seen."""
+    """A table whose reads are events; `unseen` are roles that can log in and are not seen.
+
+    `beside` says, in words, which ways to read it are not seen, and what can no longer be done.
+    """
 
     schema: str
     table: str
     unseen: tuple[str, ...]
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +119,7 @@ class _Found:
     owner: str
     owner_logs_in: bool
     policies: frozenset[str]
+    forced_before: bool
 
 
 async def enable_row_audit(
@@ -110,7 +131,7 @@ async def enable_row_audit(
     """
     found = await _find(connection, source, schema, table)
     name = sql.Identifier(schema, table)
-    others = sorted(found.policies - {_POLICY, _OPEN_POLICY})
+    others = sorted(found.policies - {READ_POLICY, OPEN_POLICY})
     if others or (found.row_security and not found.policies):
         what = f"the policies {', '.join(others)}" if others else "row security without a policy"
         raise CaptureConfigError(
@@ -128,7 +149,8 @@ async def enable_row_audit(
             mend="add --force (alter table ... force row level security), or give the table to a "
             f"role without login: alter table {schema}.{table} owner to ...",
         )
-    expression = await _key_expression(connection, found.oid, f"{schema}.{table}")
+    expression = await key_expression(connection, found.oid, f"{schema}.{table}")
+    mark = policy_mark(await key_columns(connection, found.oid))
     function = sql.SQL(_FUNCTION).format(prefix=sql.Literal(READ_PREFIX))
     async with connection.transaction():
         await connection.execute(function)
@@ -140,57 +162,81 @@ async def enable_row_audit(
             )
         await connection.execute(
             sql.SQL("create policy {} on {} using (true) with check (true)").format(
-                sql.Identifier(_OPEN_POLICY), name
+                sql.Identifier(OPEN_POLICY), name
             )
         )
         await connection.execute(
             sql.SQL(
                 "create policy {} on {} as restrictive for select using"
-                " (rowcast_capture.row_read({}, {}, {},"
+                " (rowcast_capture.row_read({}::regclass, {},"
                 " pg_catalog.pg_current_snapshot()::text))"
             ).format(
-                *(sql.Identifier(_POLICY), name),
-                *(sql.Literal(schema), sql.Literal(table), expression),
+                *(sql.Identifier(READ_POLICY), name),
+                *(sql.Literal(name.as_string(connection)), expression),
             )
         )
-        await connection.execute(
-            sql.SQL("comment on policy {} on {} is {}").format(
-                sql.Identifier(_POLICY), name, sql.Literal(_MARK)
+        for policy, said in (
+            (READ_POLICY, mark),
+            (OPEN_POLICY, _FORCED_MARK if found.forced_before else _OPEN_MARK),
+        ):
+            await connection.execute(
+                sql.SQL("comment on policy {} on {} is {}").format(
+                    sql.Identifier(policy), name, sql.Literal(said)
+                )
             )
-        )
     unseen = tuple(row[0] for row in await _rows(connection, _BYPASSING))
-    return AuditedTable(schema, table, unseen)
+    beside = await unseen_ways(connection, found.oid, f"{schema}.{table}")
+    return AuditedTable(schema, table, unseen, (*beside, _REFUSED))
 
 
 async def disable_row_audit(
     connection: Connection, source: PostgresSource, schema: str, table: str
-) -> None:
+) -> list[str]:
     """Take the policy away, and with the last one the function; nothing of it is left.
 
-    Raises CaptureConfigError where the table is not audited.
+    What is to be told of it. Raises CaptureConfigError where the table is not audited.
     """
-    found = await _find(connection, source, schema, table)
-    if _POLICY not in found.policies:
+    try:
+        found = await _find(connection, source, schema, table)
+    except CaptureConfigError:
+        await _drop_function(connection)  # of a table that was dropped nothing else is left
+        raise
+    if READ_POLICY not in found.policies:
         raise CaptureConfigError(
-            found=f"{schema}.{table} without the policy {_POLICY}",
+            found=f"{schema}.{table} without the policy {READ_POLICY}",
             expected="a table whose reads are audited by row",
             mend=f"rowcast audit list {source.name} names those that are",
         )
     name = sql.Identifier(schema, table)
+    others = sorted(found.policies - {READ_POLICY, OPEN_POLICY})
     async with connection.transaction():
         await _drop(connection, name, found)
+        if not others:
+            await connection.execute(
+                sql.SQL("alter table {} disable row level security").format(name)
+            )
+        if not (found.forced_before or others):
+            await connection.execute(
+                sql.SQL("alter table {} no force row level security").format(name)
+            )
+        await _drop_function(connection)
+    if not others:
+        return []
+    named = ", ".join(others)
+    return [f"row security stays on for {schema}.{table}: the policies {named} hold from now on"]
+
+
+async def _drop_function(connection: Connection) -> None:
+    """Take away what no policy needs any more."""
+    if await _rows(connection, _AUDITED):
+        return
+    for arguments in _ARGUMENTS:
         await connection.execute(
-            sql.SQL(
-                "alter table {} disable row level security, no force row level security"
-            ).format(name)
+            sql.SQL("drop function if exists rowcast_capture.row_read({})").format(
+                sql.SQL(arguments)
+            )
         )
-        if not await _rows(connection, _AUDITED):
-            for arguments in (sql.SQL("text, text, json, text"), sql.SQL("text, text, json")):
-                await connection.execute(
-                    sql.SQL("drop function if exists rowcast_capture.row_read({})").format(
-                        arguments
-                    )
-                )
+    await drop_empty_schema(connection)
 
 
 async def audited_tables(connection: Connection) -> list[AuditedTable]:
@@ -200,7 +246,7 @@ async def audited_tables(connection: Connection) -> list[AuditedTable]:
 
 
 async def _drop(connection: Connection, name: sql.Identifier, found: _Found) -> None:
-    for policy in sorted(found.policies & {_POLICY, _OPEN_POLICY}):
+    for policy in sorted(found.policies & {READ_POLICY, OPEN_POLICY}):
         await connection.execute(
             sql.SQL("drop policy {} on {}").format(sql.Identifier(policy), name)
         )
@@ -223,35 +269,10 @@ async def _find(connection: Connection, source: PostgresSource, schema: str, tab
             mend="write it as schema.table, or as table where its schema is public",
         )
     oid, row_security, forced, owner, owner_logs_in = row
-    policies = frozenset(name for (name,) in await _rows(connection, _POLICIES, oid))
-    return _Found(oid, row_security, forced, owner, owner_logs_in, policies)
-
-
-async def _key_expression(connection: Connection, oid: int, table: str) -> sql.Composable:
-    cursor = await connection.execute(_KEY, (oid,))
-    columns = await cursor.fetchall()
-    if not columns:
-        raise CaptureConfigError(
-            found=f"{table} without a primary key",
-            expected="one: a read names the row by it",
-            mend="add a primary key, or audit by statement (docs/read-audit.md)",
-        )
-    parts: list[sql.Composable] = []
-    for name, type_oid in columns:
-        parts += [sql.Literal(name), _key_value(sql.Identifier(name), type_oid)]
-    return sql.SQL("json_build_object({})").format(sql.SQL(", ").join(parts))
-
-
-def _key_value(column: sql.Identifier, type_oid: int) -> sql.Composable:
-    """The value as record keys have it, whatever the reader's session is set to."""
-    if type_oid in _INTEGERS:
-        return column
-    if type_oid == _NUMERIC:
-        return sql.SQL("{}::text").format(column)
-    if type_oid == _TIMESTAMP:
-        return sql.SQL(f"to_char({{}}, {_ISO})").format(column)
-    if type_oid == _TIMESTAMPTZ:
-        return sql.SQL(f"to_char({{}} at time zone 'UTC', {_ISO}) || 'Z'").format(column)
-    if type_oid == _BYTEA:
-        return sql.SQL("translate(encode({}, 'base64'), e'\\n', '')").format(column)
-    return column
+    rows = await _rows(connection, _POLICIES, oid)
+    policies = frozenset(policy for policy, _ in rows)
+    forced_before = (OPEN_POLICY, _FORCED_MARK) in rows
+    return _Found(
+        *(oid, row_security, forced, owner, owner_logs_in, policies),
+        forced_before=forced_before if OPEN_POLICY in policies else forced,
+    )

@@ -23,6 +23,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc.errors import CaptureConfigError
 from cdc.read_policy import disable_row_audit, enable_row_audit
+from cdc.read_policy_check import find_row_audit_risks
 from events.topic import reads_topic
 from infra import artifacts
 from tests.cdc.postgres_place import Envelope, Place, Role, capturing
@@ -210,7 +211,7 @@ async def test_no_read_is_lost_or_told_twice_over_restarts(place: Place, reader:
     async with await psycopg.AsyncConnection.connect(
         dsn_of(place, reader), autocommit=True
     ) as client:
-        for number in range(1, 7):
+        for number in range(1, 4):
             # Some reads come while capture is there, some while it is not.
             async with capturing(place):
                 await client.execute("select 1 from patients where id = %s", (number,))
@@ -220,7 +221,7 @@ async def test_no_read_is_lost_or_told_twice_over_restarts(place: Place, reader:
         async with capturing(place):
             await passed(place)
             found = [body["key"]["id"] for body in await reads(place)]
-    assert found == [row for number in range(1, 7) for row in (number, 10 + number)]
+    assert found == [row for number in range(1, 4) for row in (number, 10 + number)]
 
 
 @pytest.mark.parametrize(
@@ -229,6 +230,10 @@ async def test_no_read_is_lost_or_told_twice_over_restarts(place: Place, reader:
         ("create policy mine on patients using (id > 3)", "the policies mine"),
         ("alter table patients enable row level security", "row security without a policy"),
         ("alter table patients drop constraint patients_pkey", "without a primary key"),
+        (
+            "alter table patients alter id type interval using make_interval(days => id)",
+            "id of type interval",
+        ),
     ],
 )
 async def test_it_refuses_where_it_would_not_hold(
@@ -254,19 +259,99 @@ async def test_an_owner_who_logs_in_must_be_held_to_it(place: Place, reader: Rol
         assert [body["key"] for body in await reads(place)] == [{"id": 3}]
 
 
+async def left(place: Place) -> tuple[object, ...]:
+    cursor = await place.connection.execute(
+        "select relrowsecurity, relforcerowsecurity, (select count(*) from pg_policy),"
+        " to_regnamespace('rowcast_capture') from pg_class where relname = 'patients'"
+    )
+    return tuple(await cursor.fetchone() or ())
+
+
 async def test_disable_leaves_nothing_behind(place: Place, reader: Role) -> None:
     del reader
-    await enable(place)
-    await enable(place)
-    await disable_row_audit(place.connection, place.source, "public", "patients")
-    cursor = await place.connection.execute(
-        "select relrowsecurity, relforcerowsecurity,"
-        " (select count(*) from pg_policy), (select count(*) from pg_proc where proname ="
-        " 'row_read') from pg_class where relname = 'patients'"
-    )
-    assert await cursor.fetchone() == (False, False, 0, 0)
+    for forced in (False, True):
+        if forced:
+            await place.run("alter table patients force row level security")
+        await enable(place)
+        await enable(place)
+        await disable_row_audit(place.connection, place.source, "public", "patients")
+        assert await left(place) == (False, forced, 0, None)
     with pytest.raises(CaptureConfigError, match="audit list"):
         await disable_row_audit(place.connection, place.source, "public", "patients")
+    # With a dropped table its policy goes; the function is taken away by the next call.
+    await enable(place)
+    await place.run("drop table patients")
+    with pytest.raises(CaptureConfigError, match=r"no table public\.patients"):
+        await disable_row_audit(place.connection, place.source, "public", "patients")
+    cursor = await place.connection.execute("select to_regnamespace('rowcast_capture')")
+    assert await cursor.fetchone() == (None,)
+
+
+async def risks(place: Place) -> list[str]:
+    found = await find_row_audit_risks(place.connection, place.source)
+    return [finding.found for finding in found if finding.severity != "ok"]
+
+
+async def test_what_makes_an_audit_worthless_later_is_found(place: Place, reader: Role) -> None:
+    del reader
+    await enable(place)
+    assert await risks(place) == []
+    await place.run(
+        "alter table patients rename column id to number",
+        "alter table patients disable row level security",
+        "create policy mine on patients using (number > 3)",
+    )
+    off, key, policies = await risks(place)
+    assert "row security off" in off
+    assert "another key" in key
+    assert "the policies mine beside" in policies
+    await place.run("alter table patients enable row level security")
+    # A policy that has come to be relied on is not switched off with the audit.
+    said = await disable_row_audit(place.connection, place.source, "public", "patients")
+    assert "the policies mine hold" in said[0]
+    assert await left(place) == (True, True, 1, None)
+
+
+async def test_ways_around_the_policy_are_named(place: Place, reader: Role) -> None:
+    del reader
+    await place.run(
+        "create view seen with (security_invoker = on) as select * from patients",
+        "create view around as select * from patients",
+        "create materialized view copied as select * from patients",
+        "create table wards (id int primary key) partition by range (id)",
+        "create table first_ward partition of wards for values from (1) to (9)",
+    )
+
+    async def ways(table: str) -> list[str]:
+        audited = await enable_row_audit(
+            place.connection, place.source, "public", table, force=True
+        )
+        return [way for way in audited.beside if way.startswith("not seen")]
+
+    around, copied = await ways("patients")
+    assert "through the view public.around" in around
+    assert "the materialized view public.copied" in copied
+    assert await ways("wards") == ["not seen: reads of first_ward by their own names"]
+    assert "through wards" in (await ways("first_ward"))[0]
+
+
+async def test_a_read_is_told_under_the_name_that_the_table_has_by_then_whatever_the_client_set(
+    place: Place, reader: Role
+) -> None:
+    await enable(place)
+    async with (
+        capturing(place),
+        await psycopg.AsyncConnection.connect(dsn_of(place, reader), autocommit=True) as client,
+    ):
+        await place.run("alter table patients rename to people")
+        await client.execute("set search_path = pg_temp")
+        await client.execute("set default_transaction_read_only = on")
+        for claims in ("nonsense", '{"sub": "ada"}'):
+            await client.execute("select set_config('request.jwt.claims', %s, false)", (claims,))
+            await client.execute("select from public.people where id = 7")
+        await passed(place)
+        found = [(body["key"], body["who"]["subject"]) for body in await reads(place, "people")]
+    assert found == [({"id": 7}, None), ({"id": 7}, "ada")]
 
 
 async def test_a_message_that_tells_of_no_read_does_not_stop_capture(
@@ -295,12 +380,22 @@ KEYS: tuple[tuple[LiteralString, LiteralString, object], ...] = (
     ("timestamptz", "2026-11-25 04:05:06.7+02", "2026-11-25T02:05:06.700000Z"),
     ("bytea", "\\x00ff", "AP8="),
     ("boolean", "true", True),
+    ("timestamptz", "-infinity", "-infinity"),
+    ("timestamptz", "0044-03-15 12:30+02 BC", "0044-03-15 10:30:00+00 BC"),
+    ("timestamp", "infinity", "infinity"),
+    ("timestamp", "12026-11-25 04:05", "12026-11-25 04:05:00"),
+    ("oid", "4000000000", 4000000000),
+    ("moment", "2026-11-25 04:05:06.7+02", "2026-11-25T02:05:06.700000Z"),
+    ("price", "12.30", "12.30"),
 )
 
 
 async def test_a_reads_key_is_the_change_topics_key_whatever_the_readers_session(
     place: Place, reader: Role
 ) -> None:
+    await place.run(
+        "create domain moment as timestamptz", "create domain price as numeric check (value > 0)"
+    )
     for index, (kind, _, _) in enumerate(KEYS):
         name = sql.Identifier(f"k{index}")
         await place.connection.execute(
@@ -329,7 +424,7 @@ async def test_a_reads_key_is_the_change_topics_key_whatever_the_readers_session
             (change,) = await place.read_topic(f"{source}.public.k{index}")
             (read,) = await place.read_topic(reads_topic(source, "public", f"k{index}"))
             assert read.key == change.key
-            assert (await reads(place, f"k{index}"))[0]["key"] == {"k": expected}
+            assert json.loads(read.key or b"") == {"k": expected}
 
 
 QUERIES = st.one_of(
