@@ -122,7 +122,7 @@ class Bench:
             if rows and not on:
                 await disable_row_audit(*place)
             if statements and not on:
-                await disable_statement_audit(*place)
+                await disable_statement_audit(*place, wait_s=0)
 
     @contextmanager
     def captured(self) -> Generator[None]:

@@ -21,12 +21,16 @@ _TOLD_MAX = 64
 
 
 class LogPlace(msgspec.Struct, frozen=True):
-    """Where in the server's log: file, byte, what the file begins with, when it was written (s)."""
+    """Where in the server's log: file, byte, what the file begins with, when it was written (s).
+
+    What was written before `since` (s) was read in files of another format.
+    """
 
     file: str
     position: int = 0
     head: str = ""
     written: float = 0.0
+    since: float = 0.0
 
 
 class LogProgress(msgspec.Struct, frozen=True):

@@ -50,6 +50,11 @@ class LogFormat(Enum):
         """Of its files."""
         return self.value[1]
 
+    @property
+    def other(self) -> LogFormat:
+        """The one that the server may go over to."""
+        return LogFormat.CSV if self is LogFormat.JSON else LogFormat.JSON
+
     @classmethod
     def of_file(cls, name: str) -> LogFormat:
         """The format of a file by its name."""

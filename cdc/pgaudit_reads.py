@@ -27,7 +27,7 @@ from cdc.postgres_log import READ_BYTES, LogLook, PostgresLog, successor
 from cdc.postgres_source import Connection, PostgresSource, answered_in_time, connect
 from cdc.publisher import Publisher
 from cdc.read_capture import Backoff, keep_reading, pause
-from cdc.statement_audit import StatementAudit, find_statement_audit
+from cdc.statement_audit import StatementAudit, find_statement_audit, note_told
 from cdc.statement_read import StatementDetail, statement_read_id, statement_record
 from events.cluster import Cluster
 
@@ -149,21 +149,37 @@ class _Reading:
             with answered_in_time(self._source, self._connection):
                 if time.monotonic() - self._asked_at_s > _ASKED_EVERY_S:
                     await self._ask(await find_statement_audit(self._connection))
+                asked = self._asked
                 look = await self._log.look(self._place, self._records.unread_from)
                 is_dry = await self._take(look)
             await self._publish()
             if is_dry:
-                self._tables = frozenset(self._asked.tables if self._asked else ())
-                if self._asked is None:
+                self._tables = frozenset(asked.tables | asked.ended if asked else ())
+                if asked is None or (asked.settled and await self._settle(asked)):
                     return
                 await pause(stop, _LOOK_EVERY_S)
+
+    async def _settle(self, audit: StatementAudit) -> bool:
+        """All of tables that are audited no more is told; whether no table is audited at all."""
+        try:
+            with answered_in_time(self._source, self._connection):
+                is_over = await note_told(self._connection, audit)
+        except psycopg.errors.InsufficientPrivilege as error:
+            _log.warning(
+                "%s: all is told of tables that are audited no more, but what was kept for it "
+                "stays (%s); to mend it, as a superuser: drop table rowcast_capture.read_log_ended",
+                *(self._source.name, str(error).strip()),
+            )
+            is_over = False
+        await self._ask(None if is_over else await find_statement_audit(self._connection))
+        return is_over
 
     async def _ask(self, audit: StatementAudit | None) -> None:
         # What was asked for until now is told up to the end of the log that there is now.
         self._asked = audit
         self._asked_at_s = time.monotonic()
         if audit is not None:
-            self._tables |= audit.tables
+            self._tables |= audit.tables | audit.ended
 
     async def _take(self, look: LogLook) -> bool:
         """Turn what a look found into records; whether the log's end was reached."""
@@ -175,12 +191,12 @@ class _Reading:
             self._place,
             position=self._records.position,
             head=look.head,
-            written=look.clock if look.is_current else self._place.written,
+            written=look.clock if look.is_written else self._place.written,
         )
         if len(look.data) == READ_BYTES:
             return False
         if look.is_current:
-            return True
+            return look.is_written or not await self._to_other_format()
         following = successor(
             await self._log.files(LogFormat.of_file(self._place.file)), self._place, is_gone=False
         )
@@ -189,6 +205,27 @@ class _Reading:
         await self._add(self._records.finish())
         self._open(LogPlace(following.name, 0, following.head, following.written))
         return False
+
+    async def _to_other_format(self) -> bool:
+        """Go over to the server's log in another format, where it writes that one only by now.
+
+        A session that has not yet taken the setting over writes to neither, so this is a gap.
+        """
+        log_format = LogFormat.of_file(self._place.file)
+        files = await self._log.files(log_format.other)
+        # Times of files are whole seconds; what was read already is passed over by its own time.
+        before = msgspec.structs.replace(self._place, written=self._place.written - 1)
+        following = successor(files, before, is_gone=True)
+        if following is None:
+            return False
+        await self._add(self._records.finish())
+        self._tell_gap(
+            f"the server writes its log as {log_format.other.destination} now",
+            self._records.position,
+        )
+        since = self._place.written
+        self._open(LogPlace(following.name, 0, following.head, following.written, since))
+        return True
 
     def _open(self, place: LogPlace) -> None:
         self._place = place
@@ -214,9 +251,9 @@ class _Reading:
         if any(entry.table not in self._tables for _, entry in entries):
             # Perhaps a table that is audited since we last asked.
             await self._ask(await find_statement_audit(self._connection))
-        reads = [read for read in entries if self._is_wanted(*read)]
-        if not reads:
-            return
+        await self._tell_reads([read for read in entries if self._is_wanted(*read)])
+
+    async def _tell_reads(self, reads: list[tuple[LogRecord, AuditEntry]]) -> None:
         instants = await self._log.instants_ms(record.timestamp for record, _ in reads)
         now_ms = time.time_ns() // 1_000_000
         for count, (record, entry) in enumerate(reads):
@@ -226,7 +263,8 @@ class _Reading:
             topic, key, value = statement_record(
                 self._source.name, record, entry, self._detail, at_ms, now_ms
             )
-            self._group.add(topic, key, value, (), at_ms)
+            if at_ms >= self._place.since * 1_000:
+                self._group.add(topic, key, value, (), at_ms)
 
     def _may_be_wanted(self, record: LogRecord) -> bool:
         """Whether it is of this database, and not of capture itself."""
@@ -248,11 +286,12 @@ class _Reading:
         if following is not None:
             self._open(LogPlace(following.name, 0, following.head, following.written))
             return
-        end = await self._log.end(LogFormat.of_file(gone.file))
+        log_format = LogFormat.of_file(gone.file)
+        end = await self._log.end(log_format) or await self._log.end(log_format.other)
         if end is None:
             raise SourceLostError(
-                f"the server writes no {LogFormat.of_file(gone.file).destination} any more, and "
-                f"{gone.file} is gone; to mend it: rowcast audit disable, then enable again"
+                f"the server writes neither jsonlog nor csvlog any more, and {gone.file} is gone; "
+                "to mend it: alter system set log_destination = 'jsonlog'; select pg_reload_conf()"
             )
         self._open(end)
 

@@ -66,10 +66,13 @@ _MINUTE = len("2026-11-25 06:51")
 class LogLook:
     """What one look at a file found: `data` None where the file is gone or another by now.
 
-    `clock` is the server's time of the look, in whole seconds.
+    `is_current` is whether no later file is written, `is_written` whether this one is: not so where
+    the server writes none of this format. `clock` is the server's time of the look, in
+    whole seconds.
     """
 
     is_current: bool
+    is_written: bool
     data: bytes | None
     head: str
     clock: float
@@ -147,13 +150,14 @@ class PostgresLog:
         )
         row = await cursor.fetchone()
         current, data, head, clock = row if row is not None else (None, None, None, 0.0)
-        is_current = current is None or str(current).rpartition("/")[2] == place.file
+        is_written = current is not None and str(current).rpartition("/")[2] == place.file
+        is_current = current is None or is_written
         if data is None or head is None:
-            return LogLook(is_current, None, "", float(clock))
+            return LogLook(is_current, is_written, None, "", float(clock))
         begins = _head_text(bytes(head))
         if not begins.startswith(place.head):
-            return LogLook(is_current, None, begins, float(clock))
-        return LogLook(is_current, bytes(data), begins, float(clock))
+            return LogLook(is_current, is_written, None, begins, float(clock))
+        return LogLook(is_current, is_written, bytes(data), begins, float(clock))
 
     async def files(self, log_format: LogFormat) -> list[LogFile]:
         """All files of a format, in the order in which they were written."""

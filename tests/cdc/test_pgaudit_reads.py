@@ -71,8 +71,10 @@ async def enable(place: Place, table: str = "patients") -> list[str]:
     return await enable_statement_audit(place.connection, place.source, "public", table)
 
 
-async def disable(place: Place, table: str = "patients") -> None:
-    await disable_statement_audit(place.connection, place.source, "public", table)
+async def disable(place: Place, table: str = "patients", wait_s: float = 0) -> list[str]:
+    return await disable_statement_audit(
+        place.connection, place.source, "public", table, wait_s=wait_s
+    )
 
 
 def dsn_of(place: Place, role: Role) -> str:
@@ -276,6 +278,33 @@ async def test_a_file_that_is_written_over_is_a_gap_and_is_read_anew(
     assert "replaced" in gap["reason"]
 
 
+async def test_reading_goes_over_to_another_format_with_the_server(
+    audited: Place, nurse: Role
+) -> None:
+    """Read once what stands in both, and what is written while neither is told."""
+    destinations = ("jsonlog,csvlog", "csvlog", "jsonlog")
+    try:
+        async with reading(audited):
+            for number, destination in enumerate(destinations, start=1):
+                await audited.connection.execute(
+                    sql.SQL("alter system set log_destination = {}").format(destination)
+                )
+                await audited.run("select pg_reload_conf()")
+                await until_current(audited, f".{destination[:4].removesuffix('l')}")
+                # A session takes a setting over before its next statement.
+                with psycopg.connect(dsn_of(audited, nurse), autocommit=True) as client:
+                    await until_setting(client, "log_destination", destination)
+                    client.execute(f"select 1 as n{number} from patients".encode())
+                await until_read(audited, number)
+            found = await until_read(audited, 3)
+    finally:
+        await audited.run("alter system reset log_destination", "select pg_reload_conf()")
+        await until_current(audited, ".json")
+    assert [event["statement"]["text"].split()[3] for event in found] == ["n1", "n2", "n3"]
+    told = [gap["reason"] for gap in await gaps(audited)]
+    assert told == [f"the server writes its log as {name} now" for name in destinations[1:]]
+
+
 @BOTH
 async def test_a_record_torn_by_a_crash_is_a_gap_and_the_next_is_read(
     audited: Place, nurse: Role
@@ -387,16 +416,40 @@ async def until_setting_of(connection: Connection, name: str, value: str) -> Non
             await asyncio.sleep(0.02)
 
 
-async def test_disable_leaves_nothing_behind(audited: Place) -> None:
-    await enable(audited)
-    await disable(audited)
-    cursor = await audited.connection.execute(
+async def left(place: Place) -> tuple[object, ...]:
+    cursor = await place.connection.execute(
         "select (select count(*) from pg_roles where rolname = 'rowcast_audit'),"
-        " (select count(*) from pg_class where relname = 'read_log'),"
-        " (select relacl::text like '%rowcast_audit%' from pg_class where relname = 'patients'),"
+        " to_regnamespace('rowcast_capture'),"
+        " (select coalesce(relacl::text, '') like '%rowcast_audit%' from pg_class"
+        " where relname = 'patients'),"
         " (select count(*) from pg_file_settings where name = 'pgaudit.role'),"
         " current_setting('pgaudit.role')"
     )
-    found = await cursor.fetchone()
+    return tuple(await cursor.fetchone() or ())
+
+
+async def test_disable_loses_no_read_though_capture_is_down_and_leaves_nothing_behind(
+    audited: Place, nurse: Role
+) -> None:
+    nothing = (0, None, False, 0, "")
+    with psycopg.connect(dsn_of(audited, nurse), autocommit=True) as client:
+        for number in (1, 3):
+            client.execute(f"select 1 as n{number} from patients".encode())
+            (said,) = await disable(audited)
+            assert "keep the server's log files" in said
+            assert (await left(audited))[0] == 0
+            client.execute(f"select 1 as n{number + 1} from patients".encode())
+            if number == 1:
+                await enable(audited)  # again, before capture has read what was
+        async with reading(audited):
+            found = await until_read(audited, 2)
+            async with asyncio.timeout(20):
+                while await left(audited) != nothing:
+                    await asyncio.sleep(0.05)
+            await enable(audited)
+            client.execute("select 1 as n5 from patients")
+            assert await disable(audited, wait_s=20) == []
+            assert await left(audited) == nothing
+            found = await until_read(audited, 3)
+    assert [event["statement"]["text"].split()[3] for event in found] == ["n1", "n3", "n5"]
     await enable(audited)
-    assert found in ((0, 0, None, 0, ""), (0, 0, False, 0, ""))

@@ -59,10 +59,13 @@ def test_a_read_row_runs_a_listener_reaches_a_client_and_is_found_again(
     (run, *_) = live.wait_for_runs("watch_reads")
     assert run["result"] == [{"id": 7}, "nurse", "row"]
     look = ("reads", "--table", "patients", "--since", "1d", "--json")
-    for condition in (("--key", "7"), ("--key", '{"id":7}'), ("--subject", "nurse")):
+    for condition in (("--key", "7"), ("--key", '{"id": 7}'), ("--subject", "nurse")):
         (found,) = live.command(*look, *condition).stdout.splitlines()
         assert json.loads(found)["who"]["user"] == "nurse"
     assert live.command(*look[:-1], "--key", "8").stdout.strip() == "no reads"
+    unknown = live.command("reads", "--table", "patient", check=False)
+    assert unknown.returncode == 2
+    assert "found no topic shop.public.patient.reads" in unknown.stderr
     live.command("audit", "disable", "shop", "patients")
     assert "no table of shop is audited" in live.command("audit", "list", "shop").stdout
 
@@ -205,7 +208,9 @@ def test_a_statement_that_reads_runs_a_listener_reaches_a_client_and_is_found_ag
         with psycopg.connect(reader) as connection:
             connection.execute("select name from wards where name = 'Nightingale'")
         event = next_event(client)
+        said = asyncio.run(read_audit.disable(there, "shop", "wards", rows=False, statements=False))
     assert (event["key"], event["read"]) == (None, {"by": "pgaudit", "exact": "statement"})
+    assert "nothing of the audit is left" in said
     (run, *_) = live.wait_for_runs("watch_statements")
     assert run["result"] == [None, "matron", "select name from wards where name = ?"]
     look = ("reads", "--source", "shop", "--table", "wards", "--since", "1d")
@@ -214,6 +219,4 @@ def test_a_statement_that_reads_runs_a_listener_reaches_a_client_and_is_found_ag
     assert "matron with ward round from 127.0.0.1" in shown
     assert live.command(*look, "--key", "7").stdout.strip() == "no reads"
     assert "Nightingale" not in live.command(*look, "--json").stdout
-    said = asyncio.run(read_audit.disable(there, "shop", "wards", rows=False, statements=False))
-    assert "nothing of the audit is left" in said
     live.command("delete", "watch_statements")
