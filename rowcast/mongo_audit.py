@@ -61,10 +61,18 @@ async def enable(mongo: MongoSource, collection: str) -> list[str]:
     return lines
 
 
-async def disable(mongo: MongoSource, cluster: Cluster, collection: str) -> list[str]:
+async def disable(
+    mongo: MongoSource,
+    cluster: Cluster,
+    collection: str,
+    *,
+    lose_unread: bool = False,
+    wait_s: float = _CAPTURE_WAIT_S,
+) -> list[str]:
     """Make them events no longer; the profilers are as they were before the audit.
 
-    Waits until capture has told what was read until now. Raises CaptureConfigError.
+    Waits until capture has told what was read until now. Raises CaptureConfigError, with nothing
+    changed, where it has not in time, unless that may be lost.
     """
     source = mongo.name
     database, name = _place(mongo, collection)
@@ -80,10 +88,19 @@ async def disable(mongo: MongoSource, cluster: Cluster, collection: str) -> list
             )
         profilers = [f"{member}/{at}" for member, at in audit.before if at == database]
         # Capture must have begun with what it is to read to the end.
-        told = await _until_told(cluster, source, audit, profilers)
+        told = await _until_told(cluster, source, audit, profilers, wait_s)
+        if not (told or lose_unread):
+            raise CaptureConfigError(
+                found=f"capture of {source} that has not read the profiler within {wait_s:g} s; "
+                f"reads of {database}.{name} are events still",
+                expected="it to run and to reach each member, so that what was read until now is "
+                "told",
+                mend=f"start it (rowcast status), then rowcast audit disable {source} {collection} "
+                "again; with --lose-unread it ends at once, and reads not yet told are lost",
+            )
         left = await store.remove(f"{database}.{name}")
         await _set_back(mongo, store, left, [database])
-        told = told and await _until_told(cluster, source, left, profilers)
+        told = told and await _until_told(cluster, source, left, profilers, wait_s)
         # Capture may have set them once more before it saw that nobody asks.
         lines = await _set_back(mongo, store, left, [database], clean=True)
         if not left.since_ms:
@@ -94,7 +111,7 @@ async def disable(mongo: MongoSource, cluster: Cluster, collection: str) -> list
         await client.close()
     if not told:
         lines.append(
-            f"capture of {source} did not read the profiler within {_CAPTURE_WAIT_S:g} s: reads "
+            f"capture of {source} did not read the profiler within {wait_s:g} s: reads "
             "that it had not told by then are no events (does it run? rowcast status)"
         )
     said = f"reads of {database}.{name} are no events any more"
@@ -229,11 +246,11 @@ async def _set_back(
 
 
 async def _until_told(
-    cluster: Cluster, source: str, audit: MongoAudit, profilers: Sequence[str]
+    cluster: Cluster, source: str, audit: MongoAudit, profilers: Sequence[str], wait_s: float
 ) -> bool:
     """Whether capture has told all that these profilers had written down until now."""
     key = progress_key(source, PROFILER_LOG)
-    deadline = time.monotonic() + _CAPTURE_WAIT_S
+    deadline = time.monotonic() + wait_s
     while True:
         records = await read_to_end(cluster, cluster.topics.progress, 1)
         values = [record.value for record in records if record.key == key]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cdc.postgres_source import PostgresSource, connect
+from cdc.postgres_source import connect
 from cdc.read_policy import (
     audited_tables,
     disable_row_audit,
@@ -17,6 +17,7 @@ from cdc.statement_audit import (
     enable_statement_audit,
     statement_tables,
 )
+from cdc.table_name import find_name
 from events.topic import reads_topic
 from rowcast import mongo_audit
 from rowcast.errors import ConfigurationError
@@ -41,16 +42,17 @@ async def enable(
     if installation.source(source).kind == "mongo":
         _check_statements(source, rows=rows, force=force)
         return "\n".join(await mongo_audit.enable(installation.mongo_source(source), table))
-    postgres, schema, name = _table(installation, source, table)
+    postgres = installation.postgres_source(source)
     lines: list[str] = []
     connection = await connect(postgres)
     try:
+        schema, name = await find_name(connection, table)
         # First what asks the most of the server: where it is refused, nothing was done.
         if statements:
             lines += await enable_statement_audit(connection, postgres, schema, name)
         if rows:
             audited = await enable_row_audit(connection, postgres, schema, name, force=force)
-            lines += _unseen_lines(audited.unseen)
+            lines += [*_unseen_lines(audited.unseen), *audited.beside]
     finally:
         await connection.close()
     topic = reads_topic(source, schema, name)
@@ -59,17 +61,29 @@ async def enable(
 
 
 async def disable(
-    installation: Installation, source: str, table: str, *, rows: bool, statements: bool
+    installation: Installation,
+    source: str,
+    table: str,
+    *,
+    rows: bool,
+    statements: bool,
+    lose_unread: bool = False,
 ) -> str:
-    """Make them events no longer, by row, by statement, or as they are; what to tell the user."""
+    """Make them events no longer, by row, by statement, or as they are; what to tell the user.
+
+    `lose_unread` ends it though capture of a MongoDB does not run; a PostgreSQL loses nothing.
+    """
     if installation.source(source).kind == "mongo":
         _check_statements(source, rows=rows, force=False)
         mongo = installation.mongo_source(source)
-        return "\n".join(await mongo_audit.disable(mongo, installation.cluster, table))
-    postgres, schema, name = _table(installation, source, table)
+        ended = mongo_audit.disable(mongo, installation.cluster, table, lose_unread=lose_unread)
+        return "\n".join(await ended)
+    postgres = installation.postgres_source(source)
     asked = _how(rows=rows, statements=statements)
+    lines: list[str] = []
     connection = await connect(postgres)
     try:
+        schema, name = await find_name(connection, table)
         if not asked:
             statements = (schema, name) in await statement_tables(connection)
             rows = not statements or any(
@@ -77,15 +91,14 @@ async def disable(
                 for one in await audited_tables(connection)
             )
         if rows:
-            await disable_row_audit(connection, postgres, schema, name)
+            lines += await disable_row_audit(connection, postgres, schema, name)
         if statements:
-            await disable_statement_audit(connection, postgres, schema, name)
+            lines += await disable_statement_audit(connection, postgres, schema, name)
     finally:
         await connection.close()
-    return (
-        f"reads of {schema}.{name} are no events {asked + ' ' if asked else ''}any more; nothing "
-        f"of {'that' if asked else 'the'} audit is left on it"
-    )
+    said = f"reads of {schema}.{name} are no events {asked + ' ' if asked else ''}any more"
+    left = f"; nothing of {'that' if asked else 'the'} audit is left on it"
+    return "\n".join([said if lines else said + left, *lines])
 
 
 class AuditedTables(msgspec.Struct, frozen=True):
@@ -145,11 +158,6 @@ def _check_statements(source: str, *, rows: bool, force: bool) -> None:
 def _how(*, rows: bool, statements: bool) -> str:
     named = (*(("by row",) if rows else ()), *(("by statement",) if statements else ()))
     return " and ".join(named)
-
-
-def _table(installation: Installation, source: str, table: str) -> tuple[PostgresSource, str, str]:
-    schema, _, name = table.rpartition(".")
-    return installation.postgres_source(source), schema or "public", name
 
 
 def _unseen_lines(unseen: Sequence[str]) -> list[str]:

@@ -103,9 +103,16 @@ def audit_enable(
 @click.argument("table")
 @click.option("--rows", is_flag=True, help="Only the audit by row.")
 @click.option("--statements", is_flag=True, help="Only the audit by statement.")
-def audit_disable(folder: Path, source: str, table: str, rows: bool, statements: bool) -> None:
+@click.option(
+    "--lose-unread",
+    is_flag=True,
+    help="MongoDB: end it though capture has not told all that was read.",
+)
+def audit_disable(
+    folder: Path, source: str, table: str, rows: bool, statements: bool, lose_unread: bool
+) -> None:
     """Make reads of a table events no longer; nothing of the audit is left."""
-    arguments = system.NoAuditArguments(source, table, rows, statements)
+    arguments = system.NoAuditArguments(source, table, rows, statements, lose_unread)
     click.echo(ask(folder, system.DISABLE_AUDIT, arguments).message)
 
 

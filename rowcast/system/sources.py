@@ -52,6 +52,9 @@ class NoAuditArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     table: _Table
     rows: bool = False
     statements: bool = False
+    lose_unread: Annotated[
+        bool, msgspec.Meta(description="MongoDB: though capture has not told all that was read")
+    ] = False
 
 
 class ReadsArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,6 +191,7 @@ async def disable_audit(installation: Installation, arguments: NoAuditArguments)
         *(installation, arguments.source, arguments.table),
         rows=arguments.rows,
         statements=arguments.statements,
+        lose_unread=arguments.lose_unread,
     )
     return Said(said)
 

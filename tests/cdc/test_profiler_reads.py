@@ -17,6 +17,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from cdc.errors import CaptureConfigError
 from cdc.mongo import MongoSource
 from cdc.mongo_doctor import examine_mongo
+from cdc.topic_creation import ensure_own_topics
 from events.call_mark import mark_call
 from events.cluster import Cluster
 from infra.embedded.mongo import EmbeddedMongo
@@ -139,6 +140,21 @@ async def test_every_read_is_told_once_with_who_and_what_and_none_of_its_values(
     assert await profiling(database) == before
     names = await database.list_collection_names()
     assert set(names) == {"patients", "wards", "grown", "system.views"}
+
+
+async def test_an_audit_is_not_ended_while_capture_has_not_told_all_unless_that_may_be_lost(
+    cluster: Cluster, source: MongoSource, database: AsyncDatabase[Json]
+) -> None:
+    await ensure_own_topics(cluster)
+    before = await profiling(database)
+    await mongo_audit.enable(source, "patients")
+    with pytest.raises(CaptureConfigError, match="--lose-unread"):
+        await mongo_audit.disable(source, cluster, "patients", wait_s=0)
+    assert await mongo_audit.audited(source) == [f"{database.name}.patients  by statement"]
+    assert await profiling(database) != before
+    *_, lost = await mongo_audit.disable(source, cluster, "patients", lose_unread=True, wait_s=0)
+    assert "are no events" in lost
+    assert await profiling(database) == before
 
 
 async def test_what_is_asked_is_what_is_profiled_beside_what_was(
