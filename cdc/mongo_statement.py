@@ -23,7 +23,17 @@ _SESSION: Final = frozenset(
 )
 _KEPT: Final = {
     *READ_VERBS,
-    *(GET_MORE, "findandmodify", "key", "limit", "skip", "batchSize", "singleBatch", "tailable"),
+    *(
+        GET_MORE,
+        "findandmodify",
+        "mapreduce",
+        "key",
+        "limit",
+        "skip",
+        "batchSize",
+        "singleBatch",
+        "tailable",
+    ),
     *("awaitData", "new", "upsert", "remove", "allowDiskUse", "maxTimeMS", "cursor"),
 }
 _KEPT_IN_STAGES: Final[Mapping[str, frozenset[str]]] = {

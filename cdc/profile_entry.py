@@ -14,7 +14,9 @@ from bson.datetime_ms import DatetimeMS
 
 Document = Mapping[str, object]
 
-READ_VERBS: Final = frozenset(("find", "aggregate", "count", "distinct", "findAndModify"))
+READ_VERBS: Final = frozenset(
+    ("find", "aggregate", "count", "distinct", "findAndModify", "mapReduce")
+)
 """Commands that give documents or what is made of them; findAndModify gives what it changes."""
 
 GET_MORE: Final = "getMore"

@@ -17,6 +17,11 @@ Document = Mapping[str, object]
 _JOINING: Final = ("$lookup", "$graphLookup", "$unionWith", "$facet")
 _PIPELINES: Final = ("command.pipeline", "originatingCommand.pipeline")
 _OPERATIONS: Final = ("query", "getmore", "command")
+# With $out, or the out of a mapReduce, MongoDB has them as inserts.
+_WRITTEN_OUT: Final[Document] = {
+    "op": "insert",
+    "$or": [{f"command.{name}": {"$exists": True}} for name in ("aggregate", "mapReduce")],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,8 @@ def _reads(database: str, collections: Collection[str]) -> Document:
     joining = [
         {"$and": [{path: {"$exists": True}}, {"$expr": _joins(f"${path}")}]} for path in _PIPELINES
     ]
-    return {"op": {"$in": [*_OPERATIONS]}, "$or": [{"ns": {"$in": names}}, *joining]}
+    read: Document = {"$or": [{"op": {"$in": [*_OPERATIONS]}}, _WRITTEN_OUT]}
+    return {"$and": [read, {"$or": [{"ns": {"$in": names}}, *joining]}]}
 
 
 def _joins(pipeline: str) -> Document:

@@ -27,6 +27,12 @@ from tests.port_base import free_ports
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
+MAP_REDUCE: Json = {
+    "mapReduce": "patients",
+    "map": "function() {}",
+    "reduce": "function() {}",
+    "out": "grown_out",
+}
 SECRET = "a secret of thirty-two characters"
 
 
@@ -93,9 +99,11 @@ async def test_every_read_is_told_once_with_who_and_what_and_none_of_its_values(
         await patients.estimated_document_count()
         await patients.distinct("n", {"n": 5})
         await patients.find_one_and_update({"_id": 1}, {"$set": {"n": 99}})
+        await (await patients.aggregate([{"$match": {"n": 4}}, {"$out": "grown_out"}])).to_list()
+        await database.command(MAP_REDUCE)
         await (await wards.aggregate([join, {"$limit": 2}])).to_list()
-        await (await wards.aggregate([{"$facet": {"a": [join]}}])).to_list()
-        await (await wards.aggregate([{"$unionWith": "patients"}])).to_list()
+        for stage in ({"$facet": {"a": [join]}}, {"$unionWith": "patients"}):
+            await (await wards.aggregate([stage])).to_list()
         await database["grown"].find_one({"n": 20})
         async with database.client.start_session() as session, await session.start_transaction():
             await patients.find_one({"_id": 2}, session=session)
@@ -118,7 +126,8 @@ async def test_every_read_is_told_once_with_who_and_what_and_none_of_its_values(
     commands = [(read["statement"]["command"], read["rows"]) for read in reads]
     assert commands == [
         *(("find", 0), ("find", 200), ("getMore", 100), ("aggregate", 1), ("count", None)),
-        *(("distinct", None), ("findAndModify", None), ("aggregate", 2), ("aggregate", 1)),
+        *(("distinct", None), ("findAndModify", None), ("aggregate", 1), ("mapReduce", None)),
+        *(("aggregate", 2), ("aggregate", 1)),
         # One with a mark of long ago, and one whose mark we did not make, hide nothing.
         *(("aggregate", 101), ("getMore", 202), ("find", 1), ("find", 1), ("find", 101)),
         *(("getMore", 200), ("find", 1)),
@@ -139,7 +148,7 @@ async def test_every_read_is_told_once_with_who_and_what_and_none_of_its_values(
     # Nothing is left behind.
     assert await profiling(database) == before
     names = await database.list_collection_names()
-    assert set(names) == {"patients", "wards", "grown", "system.views"}
+    assert set(names) == {"patients", "wards", "grown", "grown_out", "system.views"}
 
 
 async def test_an_audit_is_not_ended_while_capture_has_not_told_all_unless_that_may_be_lost(
