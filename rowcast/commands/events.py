@@ -12,7 +12,14 @@ import msgspec
 from api.system_operation import NoArguments
 from events.json_codec import JsonObject, decode
 from rowcast import inspection
-from rowcast.commands.invocation import ask, client, folder_option, reach_options, run_async
+from rowcast.commands.invocation import (
+    ask,
+    client,
+    folder_option,
+    print_lines,
+    reach_options,
+    run_async,
+)
 from rowcast.errors import ConfigurationError
 from rowcast.installation import open_installation
 from rowcast.schedules import schedules_text
@@ -79,7 +86,7 @@ def schedules(context: click.Context, folder: Path, as_json: bool) -> None:
     """Show what waits to be emitted, once or again and again; cancel it."""
     if context.invoked_subcommand is None:
         pending = ask(folder, scheduling.LIST_SCHEDULES, NoArguments())
-        click.echo(schedules_text(pending, as_json=as_json))
+        print_lines(schedules_text(pending, as_json=as_json))
 
 
 @schedules.command("cancel")

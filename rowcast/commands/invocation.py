@@ -103,6 +103,12 @@ def run_async(work: Coroutine[object, object, _Result]) -> _Result:
     return asyncio.run(work)
 
 
+def print_lines(text: str) -> None:
+    """Print what was found, a line each; nothing at all, not an empty line, where it is nothing."""
+    if text:
+        click.echo(text)
+
+
 def _folder_given() -> Path | None:
     """The folder that was typed, of the command or of its group."""
     for context in _contexts():

@@ -10,7 +10,7 @@ import click
 
 from events.json_codec import JsonObject
 from rowcast import inspection
-from rowcast.commands.invocation import ask, reach_options
+from rowcast.commands.invocation import ask, print_lines, reach_options
 from rowcast.errors import ConfigurationError
 from rowcast.system import runs as system
 
@@ -41,7 +41,7 @@ def runs(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Show what listeners' runs did."""
     arguments = system.RunsArguments(listener, run_status, event, event_type, since, count)
-    click.echo(
+    print_lines(
         inspection.runs_text(_objects(ask(folder, system.LIST_RUNS, arguments)), as_json=as_json)
     )
 
@@ -73,7 +73,7 @@ def dead(
     wanted = cast("Literal['open', 'replayed', 'dropped', 'any']", state)
     letters = ask(folder, system.LIST_DEAD, system.DeadArguments(listener, wanted, count))
     bodies = _objects([letter.letter for letter in letters])
-    click.echo(inspection.dead_text(bodies, as_json=as_json))
+    print_lines(inspection.dead_text(bodies, as_json=as_json))
 
 
 @dead.command("show")

@@ -12,7 +12,7 @@ from api.system_operation import NoArguments
 from cdc.postgres_verification import VerifyLimits
 from events.json_codec import JsonObject
 from rowcast import inspection, read_audit, read_report, verify_command
-from rowcast.commands.invocation import ask, folder_option, reach_options, run_async
+from rowcast.commands.invocation import ask, folder_option, print_lines, reach_options, run_async
 from rowcast.installation import open_installation
 from rowcast.system import sources as system
 
@@ -145,7 +145,7 @@ def reads(
     """List who read rows of a table."""
     arguments = system.ReadsArguments(table, source, key, subject, since)
     found = [cast("JsonObject", one) for one in ask(folder, system.LIST_READS, arguments)]
-    click.echo(read_report.reads_text(found, as_json=as_json))
+    print_lines(read_report.reads_text(found, as_json=as_json))
 
 
 COMMANDS: Final = (sources, snapshot, verify, audit, reads)
