@@ -5,6 +5,7 @@ https://spec.openapis.org/oas/v3.1.0
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,7 @@ from api.catalogue import (
     Collections,
 )
 from events.json_codec import JsonObject, JsonValue
+from events.names import encode_segment
 from events.token import Role
 
 _TYPES: Final[dict[str, JsonObject]] = {
@@ -49,23 +51,28 @@ ERROR_SCHEMA: Final[JsonObject] = {
 }
 
 
+_ERROR: Final = "rowcast.error"
+"""No table's name is written with a dot among the schemas."""
+_NAMED: Final = frozenset(name for name, _ in _PARAMETERS)
+
+
 def describe_api(catalogues: Sequence[Catalogue | Collections], role: Role, url: str) -> JsonObject:
     """What a role may use of `public` schemas and of collections, the first source's first."""
     paths: JsonObject = {}
-    schemas: JsonObject = {"error": ERROR_SCHEMA}
+    schemas: JsonObject = {_ERROR: ERROR_SCHEMA}
     for catalogue in catalogues:
         if isinstance(catalogue, Collections):
             for name in catalogue.names:
-                if f"/{name}" not in paths and "/" not in name:
-                    paths[f"/{name}"] = _collection_path(catalogue, name, role)
+                if _path(name) not in paths and "/" not in name:
+                    paths[_path(name)] = _collection_path(catalogue, name, role)
             continue
         for (schema, name), table in catalogue.tables.items():
-            path = f"/{name}"
+            path = _path(name)
             if schema == "public" and path not in paths and "/" not in name:
-                schemas[name] = _schema(table)
+                schemas[encode_segment(name)] = _schema(table)
                 paths[path] = _table_path(table, table.privileges.get(role, frozenset()))
         for (schema, name), functions in catalogue.functions.items():
-            path = f"/rpc/{name}"
+            path = f"/rpc{_path(name)}"
             if schema == "public" and path not in paths and "/" not in name:
                 paths[path] = _function_path(functions[0])
     return {
@@ -86,7 +93,7 @@ def describe_api(catalogues: Sequence[Catalogue | Collections], role: Role, url:
             "responses": {
                 "error": {
                     "description": "Refused or failed, in PostgREST's form",
-                    "content": _json({"$ref": "#/components/schemas/error"}),
+                    "content": _json({"$ref": f"#/components/schemas/{_ERROR}"}),
                 }
             },
             "securitySchemes": {
@@ -101,9 +108,9 @@ def _table_path(table: CatalogueTable, privileges: frozenset[str]) -> JsonObject
     return _resource_path(
         _Resource(
             (table.schema, table.name),
-            {"$ref": f"#/components/schemas/{_pointer(table.name)}"},
+            {"$ref": f"#/components/schemas/{encode_segment(table.name)}"},
             privileges,
-            [_filter(column) for column in table.columns.values()],
+            [_filter(column) for column in table.columns.values() if column.name not in _NAMED],
             table.description,
         )
     )
@@ -243,6 +250,6 @@ def _json(schema: JsonValue) -> JsonObject:
     return {"application/json": {"schema": schema}}
 
 
-def _pointer(name: str) -> str:
-    """A name inside of a JSON pointer in a URI (RFC 6901)."""
-    return name.replace("~", "~0").replace("%", "%25").replace(" ", "%20")
+def _path(name: str) -> str:
+    """A path that is no template and no more than a path, whatever the name is."""
+    return "/" + re.sub("[%{}?#]", lambda found: f"%{ord(found[0]):02X}", name)

@@ -38,6 +38,8 @@ from api.table_read import ReadPlace, TableRead, Telling, distinct_keys
 from events.json_codec import decode
 from events.token import Role
 
+_OF_A_TYPE = frozenset(("22P02", "22003", "22007", "22008", "22001", "42804"))
+
 
 class PostgresData:
     """Answers calls on the tables and functions of one source."""
@@ -99,7 +101,15 @@ class PostgresData:
             fresh = await self.catalogue(since_s=begun_s)
             if fresh is catalogue:
                 raise
-            return await self._answer(fresh, request, call, commit)
+        except ApiError as error:
+            # Of a type that a column had, perhaps. Looked up once a second at most: most values
+            # that are refused are wrong.
+            if error.code not in _OF_A_TYPE:
+                raise
+            fresh = await self.catalogue(since_s=begun_s - 1.0)
+            if fresh == catalogue:
+                raise
+        return await self._answer(fresh, request, call, commit)
 
     async def _answer(
         self, catalogue: Catalogue, request: DataRequest, call: ApiCall, commit: Commit
@@ -262,9 +272,11 @@ class PostgresData:
         )
         if request.read_only or not function.volatile:
             result = await self._run(request, statement)
+            call.rows, call.keys = _rows_of(function, result)
             call.reads = self._reads(statement, result, called=True)
             return call_answer(function, request, result, query.selection.offset)
         async with self._written(request, statement, call) as result:
+            call.rows, call.keys = _rows_of(function, result)
             answer = call_answer(function, request, result, query.selection.offset)
             await self._end(statement, result, request, call, answer, commit, called=True)
         return answer
@@ -394,6 +406,14 @@ def _checked_put(table: CatalogueTable, query: Query, body: RequestBody) -> Upse
             "Payload values do not match URL in primary key column(s)",
         )
     return Upsert(table.key, True)
+
+
+def _rows_of(function: CatalogueFunction, result: PGresult) -> tuple[int | None, bytes | None]:
+    """How many rows a function gave, and their keys where they are a table's."""
+    if function.rows is None:
+        return None, None
+    rows = Rows.of(result)
+    return rows.count, rows.keys if function.result is not None else None
 
 
 def _plain(value: object) -> str:

@@ -36,7 +36,7 @@ _CONNECT_TIMEOUT_S: Final = 5
 _WAIT_S: Final = 5.0
 _ATTEMPTS: Final = 3
 _CATALOGUE_AGE_S: Final = 60.0
-_CATALOGUE_PAUSE_S: Final = 0.5
+_CATALOGUE_PAUSE_S: Final = 0.1
 
 _BEGIN: Final = Statement("begin")
 _COMMIT: Final = Statement("commit")
@@ -73,7 +73,7 @@ class PostgresDatabase:
         self._connections_max = settings.connections_max
         self._closed = False
         self._catalogue: Catalogue | None = None
-        self._read_s = 0.0
+        self._read_s = -_CATALOGUE_AGE_S
         self._reading = asyncio.Lock()
         timeout_ms = int(settings.statement_timeout_s * 1_000)
         # One statement, so that it is one of those that are prepared.
@@ -102,13 +102,15 @@ class PostgresDatabase:
     async def catalogue(self, *, since_s: float = 0.0) -> Catalogue:
         """What there is, at most a minute old, and not older than `since_s` (monotonic).
 
-        Raises SourceUnavailableError where it cannot be read.
+        It is not read again and again, however many ask for what there is not: they wait for one
+        reading. Raises SourceUnavailableError where it cannot be read.
         """
-        now = time.monotonic()
-        oldest_s = max(now - _CATALOGUE_AGE_S, min(since_s, now - _CATALOGUE_PAUSE_S))
+        oldest_s = max(time.monotonic() - _CATALOGUE_AGE_S, since_s)
         if self._catalogue is None or self._read_s < oldest_s:
             async with self._reading:
                 if self._catalogue is None or self._read_s < oldest_s:
+                    pause_s = self._read_s + _CATALOGUE_PAUSE_S - time.monotonic()
+                    await asyncio.sleep(max(0.0, pause_s))
                     begun_s = time.monotonic()
                     self._catalogue = await self._read_catalogue()
                     self._read_s = begun_s

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from api.catalogue import Catalogue, CatalogueTable
-from api.errors import ApiError
+from api.errors import ApiError, UnknownNameError
 from api.query_tree import Embed
 
 
@@ -38,7 +38,7 @@ class Relationship:
 def find_relationship(catalogue: Catalogue, table: CatalogueTable, embed: Embed) -> Relationship:
     """The one relationship that an embedded relation means.
 
-    Raises ApiError where there is none (PGRST200) or more than one (PGRST201).
+    Raises UnknownNameError where there is none (PGRST200), ApiError for more (PGRST201).
     """
     found = [
         *_to_one(catalogue, table, embed),
@@ -49,7 +49,7 @@ def find_relationship(catalogue: Catalogue, table: CatalogueTable, embed: Embed)
         return found[0]
     if not found:
         hinted = f" using the hint '{'!'.join(embed.hints)}'" if embed.hints else ""
-        raise ApiError(
+        raise UnknownNameError(
             400,
             "PGRST200",
             f"Could not find a relationship between '{table.name}' and '{embed.relation}' in the "

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from psycopg import sql
 
 from api.catalogue import Catalogue, CatalogueTable
-from api.errors import ApiError
+from api.errors import ApiError, UnknownNameError
 from api.query_tree import (
     Aggregate,
     Column,
@@ -248,7 +248,7 @@ class ReadWriter:
         dimensions = text[len(name) :]
         found = self._catalogue.casts.get(_CAST_ALIASES.get(name, name))
         if found is None:
-            raise ApiError(
+            raise UnknownNameError(
                 400,
                 "42704",
                 f'type "{name}" does not exist',

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any, LiteralString
@@ -10,6 +12,7 @@ from typing import Any, LiteralString
 import httpx
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from api.settings import PostgresApiSource
 from events.token import make_token
@@ -497,6 +500,47 @@ async def test_other_forms_of_an_answer(client: httpx.AsyncClient) -> None:
     stripped = {"Accept": "application/vnd.pgrst.array+json;nulls=stripped"}
     found = await client.get("/people?select=id,age,mood&id=eq.3", headers=stripped)
     assert found.json() == [{"id": 3, "mood": "ok"}]
+
+
+async def test_what_was_altered_a_moment_ago_is_served_as_it_is(
+    client: httpx.AsyncClient, database: str, postgres: EmbeddedPostgres
+) -> None:
+    name = conninfo_to_dict(database)["dbname"]
+    with psycopg.connect(postgres.dsn(str(name)), autocommit=True) as owner:
+        steps: list[tuple[LiteralString, str, Any]] = [
+            ("create table fresh (id int primary key, n int)", "fresh", []),
+            ("insert into fresh values (1, 2)", "fresh?select=id", [{"id": 1}]),
+            ("alter table fresh add m int default 3", "fresh?select=m", [{"m": 3}]),
+            ("alter table fresh rename n to o", "fresh?select=o", [{"o": 2}]),
+            (
+                "create table kids (id int primary key, fresh int references fresh)",
+                "fresh?select=id,kids(id)",
+                [{"id": 1, "kids": []}],
+            ),
+            (
+                "create function half(fresh) returns int language sql as 'select $1.o / 2'",
+                "fresh?select=half",
+                [{"half": 1}],
+            ),
+            ("alter table fresh rename to older", "older?select=id", [{"id": 1}]),
+        ]
+        for statement, asked, expected in steps:
+            owner.execute(statement)
+            owner.execute("grant all on all tables in schema public to authenticated")
+            assert (await client.get(f"/{asked}")).json() == expected, statement
+        assert (await client.get("/fresh")).json()["code"] == "PGRST205"
+        owner.execute("drop table kids, older cascade")
+
+
+async def test_the_description_is_sound_whatever_tables_are_called(
+    client: httpx.AsyncClient,
+) -> None:
+    described = (await client.get("/")).json()
+    assert '/odd "name' in described["paths"]
+    named = set(described["components"]["schemas"])
+    assert all(re.fullmatch(r"[a-zA-Z0-9._-]+", name) for name in named)
+    referred = set(re.findall(r"#/components/schemas/([^\"]+)", json.dumps(described)))
+    assert referred <= named
 
 
 async def test_nobody_and_forgers_are_refused(client: httpx.AsyncClient) -> None:
