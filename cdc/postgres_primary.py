@@ -40,6 +40,24 @@ async def recovers(connection: Connection) -> bool:
     return await cursor.fetchone() == (True,)
 
 
+async def connect_to_write(source: PostgresSource) -> Connection:
+    """A connection to the source's server, or to the primary where that is a standby.
+
+    Raises CaptureConfigError where nobody says which one that is, or it does not answer.
+    """
+    connection = await connect(source)
+    if not await recovers(connection):
+        return connection
+    await connection.close()
+    if not source.primary_dsn:
+        raise CaptureConfigError(
+            found=f"a standby ({source.name})",
+            expected="its primary, where can be written",
+            mend=f"set primary_dsn in {source.setting}",
+        )
+    return await connect(source.at_primary)
+
+
 async def primary_of(
     source: PostgresSource, connection: Connection, identity: ServerIdentity
 ) -> Connection | None:

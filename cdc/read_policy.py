@@ -9,10 +9,12 @@ docs/read-audit.md says what it sees and what it cannot
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import LiteralString
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from cdc.errors import CaptureConfigError
 from cdc.postgres_publication import OWN_SCHEMA, drop_empty_schema
@@ -152,7 +154,7 @@ async def enable_row_audit(
     expression = await key_expression(connection, found.oid, f"{schema}.{table}")
     mark = policy_mark(await key_columns(connection, found.oid))
     function = sql.SQL(_FUNCTION).format(prefix=sql.Literal(READ_PREFIX))
-    async with connection.transaction():
+    async with _as_owner(connection, f"{schema}.{table}", found.owner):
         await connection.execute(function)
         await _drop(connection, name, found)
         await connection.execute(sql.SQL("alter table {} enable row level security").format(name))
@@ -209,7 +211,7 @@ async def disable_row_audit(
         )
     name = sql.Identifier(schema, table)
     others = sorted(found.policies - {READ_POLICY, OPEN_POLICY})
-    async with connection.transaction():
+    async with _as_owner(connection, f"{schema}.{table}", found.owner):
         await _drop(connection, name, found)
         if not others:
             await connection.execute(
@@ -224,6 +226,21 @@ async def disable_row_audit(
         return []
     named = ", ".join(others)
     return [f"row security stays on for {schema}.{table}: the policies {named} hold from now on"]
+
+
+@asynccontextmanager
+async def _as_owner(connection: Connection, table: str, owner: str) -> AsyncGenerator[None]:
+    """A transaction; what only the owner of a table may do is told with the mend."""
+    try:
+        async with connection.transaction():
+            yield
+    except errors.InsufficientPrivilege as error:
+        raise CaptureConfigError(
+            found=f"a role that may not set up the audit ({str(error).strip()})",
+            expected=f"a member of {owner}, which owns {table}, that may create in the database",
+            mend=f'grant "{owner}" to "{connection.info.user}"; grant create on database '
+            f'"{connection.info.dbname}" to "{connection.info.user}"',
+        ) from error
 
 
 async def _drop_function(connection: Connection) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from cdc.postgres_primary import connect_to_write
 from cdc.postgres_source import connect
 from cdc.read_policy import (
     audited_tables,
@@ -44,7 +45,7 @@ async def enable(
         return "\n".join(await mongo_audit.enable(installation.mongo_source(source), table))
     postgres = installation.postgres_source(source)
     lines: list[str] = []
-    connection = await connect(postgres)
+    connection = await connect_to_write(postgres)
     try:
         schema, name = await find_name(connection, table)
         # First what asks the most of the server: where it is refused, nothing was done.
@@ -81,7 +82,7 @@ async def disable(
     postgres = installation.postgres_source(source)
     asked = _how(rows=rows, statements=statements)
     lines: list[str] = []
-    connection = await connect(postgres)
+    connection = await connect_to_write(postgres)
     try:
         schema, name = await find_name(connection, table)
         if not asked:

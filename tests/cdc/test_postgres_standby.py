@@ -15,11 +15,15 @@ from aiokafka import ConsumerRecord
 from cdc.errors import CaptureConfigError
 from cdc.postgres import PostgresSource
 from cdc.postgres_doctor import examine_postgres
+from cdc.postgres_primary import connect_to_write
+from cdc.read_policy import enable_row_audit
 from events.cluster import Cluster
+from events.topic import reads_topic
 from tests.cdc.postgres_place import capture_of
-from tests.cdc.standby import make_pair
+from tests.cdc.standby import Connection, make_pair
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
+
 
 ReadTopic = Callable[[str], Awaitable[list[ConsumerRecord]]]
 
@@ -32,6 +36,27 @@ async def until_told(read_topic: ReadTopic, topic: str, expected: list[tuple[str
             found = sorted((body["op"], body["after"]["id"]) for body in bodies)
             await asyncio.sleep(0.1)
     assert found == sorted(expected)
+
+
+async def until_a_read_is_told(
+    source: PostgresSource, primary: Connection, standby: Connection, read_topic: ReadTopic
+) -> None:
+    """Audited at the primary, told by the standby; reads on that one do not fail."""
+    async with await connect_to_write(source) as connection:
+        await enable_row_audit(connection, source, "public", "items", force=True)
+    primary.execute("create role reader")
+    primary.execute("grant select on items to reader")
+    primary.execute("set role reader")
+    primary.execute("select from items where id = 2")
+    primary.execute("reset role")
+    topic = reads_topic(source.name, "public", "items")
+    async with asyncio.timeout(60):
+        while not (told := await read_topic(topic)):
+            await asyncio.sleep(0.1)
+    assert [record.key for record in told] == [b'{"id":2}']
+    standby.execute("set role reader")
+    assert standby.execute("select from items").rowcount == 3
+    standby.execute("reset role")
 
 
 async def test_rows_of_a_standby_are_loaded_and_its_changes_told_by_way_of_its_primary(
@@ -70,6 +95,9 @@ async def test_rows_of_a_standby_are_loaded_and_its_changes_told_by_way_of_its_p
                 primary.execute("create table others (id int primary key)")
                 primary.execute("insert into others values (7)")
                 await until_told(read_topic, f"{name}.public.others", [("c", 7)])
+                await until_a_read_is_told(source, primary, standby, read_topic)
+                with pytest.raises(CaptureConfigError, match="primary_dsn"):
+                    await connect_to_write(alone)
                 slots = standby.execute("select slot_name from pg_replication_slots").fetchall()
                 assert slots == [(name,)]
                 findings = await examine_postgres(source)

@@ -22,6 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc.errors import CaptureConfigError
+from cdc.postgres_source import connect
 from cdc.read_policy import disable_row_audit, enable_row_audit
 from cdc.read_policy_check import find_row_audit_risks
 from events.topic import reads_topic
@@ -257,6 +258,23 @@ async def test_an_owner_who_logs_in_must_be_held_to_it(place: Place, reader: Rol
         await client.execute("select * from patients where id = 3")
         await passed(place)
         assert [body["key"] for body in await reads(place)] == [{"id": 3}]
+
+
+async def test_a_role_that_may_not_is_told_what_to_grant(place: Place, reader: Role) -> None:
+    owner = Role(f"owner_{reader.name}", place.connection)
+    await owner.run("create role {}")
+    await owner.run("alter table patients owner to {}")
+    try:
+        async with await connect(reader.source_of(place.source)) as connection:
+            with pytest.raises(CaptureConfigError) as refused:
+                await enable_row_audit(connection, place.source, "public", "patients", force=True)
+            for statement in refused.value.mend.split("; "):
+                await place.connection.execute(statement.encode())
+            await enable_row_audit(connection, place.source, "public", "patients", force=True)
+            await disable_row_audit(connection, place.source, "public", "patients")
+    finally:
+        await place.run("alter table patients owner to rowcast")
+        await owner.run("drop role {}")
 
 
 async def left(place: Place) -> tuple[object, ...]:
