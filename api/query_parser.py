@@ -79,9 +79,9 @@ def parse_query(parameters: Iterable[tuple[str, str]], arguments: Collection[str
 
     def level(path: tuple[str, ...], relation: str, items: tuple[Column | Embed, ...]) -> Selection:
         # An embedded relation with a label may be filtered by its own name too.
-        place = path if path in levels else (*path[:-1], relation)
+        place = path if not path or path in levels else (*path[:-1], relation)
         left.discard(place)
-        found = levels.get(place if path else ())
+        found = levels.get(place)
         return found.selection(items) if found else Selection(items)
 
     selection = parse_select(select, level)

@@ -91,7 +91,9 @@ def _read_csv(data: bytes) -> RequestBody:
 
 def _read_form(data: bytes) -> RequestBody:
     try:
-        fields = dict(parse_qsl(data.decode(), keep_blank_values=True, max_num_fields=1_000))
+        fields = dict(
+            parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=1_000)
+        )
     except ValueError as error:
         raise _invalid("Empty or invalid form", str(error)) from error
     return RequestBody(encode(fields), 1, tuple(fields), False)

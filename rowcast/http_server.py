@@ -9,8 +9,32 @@ from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from events.json_codec import encode
 from infra.embedded.server import check_port_free
+
+
+class JsonHttpProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, whose answer to what is no HTTP is JSON as all other errors are."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser does not take: no application has seen it."""
+        body = encode(
+            {
+                "code": "RC400",
+                "message": msg,
+                "details": "It is no HTTP/1.1, its address is not ASCII, or its head is longer "
+                "than 64 KiB",
+                "hint": "Ask for less at once: a long in.(...) can be several calls",
+            }
+        )
+        head = (
+            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json; charset=utf-8\r\n"
+            b"access-control-allow-origin: *\r\nconnection: close\r\n"
+        )
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
 
 
 class HttpServer(uvicorn.Server):
@@ -27,6 +51,7 @@ class HttpServer(uvicorn.Server):
                 host=host,
                 port=port,
                 loop="none",
+                http=JsonHttpProtocol,
                 lifespan="off",
                 log_level="warning",
                 access_log=False,

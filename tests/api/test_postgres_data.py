@@ -419,6 +419,7 @@ ERRORS: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/teams?select=id,people(name)", None, 300, "PGRST201"),
     ("GET", "/teams?select=id,...members(role.max())", None, 400, "PGRST127"),
     ("GET", "/people?teams.id=eq.1", None, 400, "PGRST108"),
+    ("DELETE", "/people?.id=eq.99", None, 400, "PGRST108"),
     ("GET", "/people?order=teams(id)", None, 400, "PGRST108"),
     ("GET", "/people?id=nosuch.1", None, 400, "PGRST100"),
     ("GET", "/people?id=1", None, 400, "PGRST100"),
@@ -556,6 +557,9 @@ async def test_nobody_and_forgers_are_refused(client: httpx.AsyncClient) -> None
     assert (refused.status_code, refused.json()["code"]) == (401, "PGRST301")
     unheard = await client.get("/people", headers={"Accept": "image/png"})
     assert (unheard.status_code, unheard.json()["code"]) == (406, "PGRST107")
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    no_text = await client.post("/people", content=b"name=%ff", headers=form)
+    assert (no_text.status_code, no_text.json()["code"]) == (400, "PGRST102")
     odd = await client.post("/people", content=b"x", headers={"Content-Type": "text/x"})
     assert (odd.status_code, odd.json()["code"]) == (415, "PGRST107")
 
