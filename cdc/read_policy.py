@@ -94,6 +94,7 @@ _ARGUMENTS: tuple[LiteralString, ...] = (
     "text, text, json, text",
     "text, text, json",
 )
+_LOCK_WAIT = "3s"
 _REFUSED = (
     "refused from now on to all for whom row security holds: copy into the table (copy ... from), "
     "and reads with row_security = off, as pg_dump has it (pg_dump --enable-row-security)"
@@ -230,10 +231,18 @@ async def disable_row_audit(
 
 @asynccontextmanager
 async def _as_owner(connection: Connection, table: str, owner: str) -> AsyncGenerator[None]:
-    """A transaction; what only the owner of a table may do is told with the mend."""
+    """A transaction; a table in use, and what only its owner may do, is told with the mend."""
     try:
         async with connection.transaction():
+            # Whoever waits for a table's lock has all its readers wait behind it.
+            await connection.execute("select set_config('lock_timeout', %s, true)", (_LOCK_WAIT,))
             yield
+    except errors.LockNotAvailable as error:
+        raise CaptureConfigError(
+            found=f"{table} in use by a transaction for more than {_LOCK_WAIT}",
+            expected="a moment in which no transaction that has used the table is open",
+            mend="the same command again; pg_stat_activity shows what is open since when",
+        ) from error
     except errors.InsufficientPrivilege as error:
         raise CaptureConfigError(
             found=f"a role that may not set up the audit ({str(error).strip()})",

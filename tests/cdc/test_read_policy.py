@@ -277,6 +277,17 @@ async def test_a_role_that_may_not_is_told_what_to_grant(place: Place, reader: R
         await owner.run("drop role {}")
 
 
+async def test_a_table_in_use_is_not_waited_for_with_its_readers_behind(
+    place: Place, reader: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdc.read_policy._LOCK_WAIT", "50ms")
+    async with await psycopg.AsyncConnection.connect(dsn_of(place, reader)) as client:
+        await client.execute("select from patients")
+        with pytest.raises(CaptureConfigError, match=r"patients in use .* more than 50ms"):
+            await enable(place)
+    await enable(place)
+
+
 async def left(place: Place) -> tuple[object, ...]:
     cursor = await place.connection.execute(
         "select relrowsecurity, relforcerowsecurity, (select count(*) from pg_policy),"
