@@ -21,6 +21,7 @@ from rowcast.kafka_access import follow, topic_names
 _SINCE = re.compile(r"(\d+)([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _KEYS_SHOWN: Final = 5
+_CLOCKS_APART_MS: Final = 3_600_000
 _TEXT_SHOWN: Final = 200
 
 
@@ -37,7 +38,8 @@ async def find_reads(
 
     Without a source, in every source that has told of reads of a table of this name.
     """
-    wanted = _wanted(key, subject, _since_ms(since))
+    since_ms = _since_ms(since)
+    wanted = _wanted(key, subject, since_ms)
     names = [source] if source is not None else list(installation.configuration.sources)
     possible = {name: _tables(installation, name, table) for name in names}
     topics = [reads_topic(name, *one) for name, tables in possible.items() for one in tables]
@@ -53,7 +55,12 @@ async def find_reads(
         return []  # its changes are captured, and nobody has read it
     found: list[JsonObject] = []
     records = follow(
-        installation.cluster, topic_filter=tuple(topics), from_beginning=True, to_end=True
+        installation.cluster,
+        topic_filter=tuple(topics),
+        from_beginning=True,
+        to_end=True,
+        # Records bear the time of the source's clock or of ours.
+        since_ms=max(0, since_ms - _CLOCKS_APART_MS) or None,
     )
     async with aclosing(records):
         async for record in records:
