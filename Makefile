@@ -52,9 +52,10 @@ check: $(STAMPS)/python
 format: $(STAMPS)/python
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
+# Each of two processes has servers of its own; a file's tests stay together.
 test: install check $(STAMPS)/jdbc-sink $(STAMPS)/supabase
 	@infra/debian-packages.sh
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 $(STAMPS)/supabase: tests/integration/supabase/package.json tests/integration/supabase/package-lock.json | $(STAMPS)
 	@$(SAY) 'The stock client supabase-js with npm into build/supabase, for the tests'
