@@ -1,12 +1,14 @@
 """Dead letters as they are now: open, replayed or dropped.
 
 `rowcast.dead` is a log: a letter, and after it, under the same key, what was done with it. A run
-that is replayed and given up again leaves a letter of the same id, which is open again.
+that is replayed and given up again leaves a letter of the same id, which is open again: what was
+done with a letter names the time it died, and says nothing of one that died since.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, cast
 
@@ -23,6 +25,7 @@ from rowcast.kafka_access import Record, read_at, read_topic, write_records
 
 State: TypeAlias = Literal["open", "replayed", "dropped"]
 _MARK: Final = "dead_letter"
+_DIED: Final = "dead_ms"
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -50,8 +53,13 @@ class DeadLetter:
 
 async def read_dead_letters(installation: Installation) -> dict[str, DeadLetter]:
     """All that Kafka still has, by id, the newest last."""
+    return folded(await read_topic(installation.cluster, installation.cluster.topics.dead))
+
+
+def folded(records: Iterable[ConsumerRecord]) -> dict[str, DeadLetter]:
+    """What the records of `rowcast.dead` come to, by id, the newest last."""
     letters: dict[str, DeadLetter] = {}
-    for record in await read_topic(installation.cluster, installation.cluster.topics.dead):
+    for record in records:
         _take(letters, record)
     return letters
 
@@ -63,7 +71,8 @@ def _take(letters: dict[str, DeadLetter], record: ConsumerRecord) -> None:
     marked, state = body.get(_MARK), body.get("state")
     if isinstance(marked, str):
         letter = letters.get(marked)
-        if letter is not None and state in ("replayed", "dropped"):
+        is_newer = letter is not None and body.get(_DIED) not in (None, letter.body.get(_DIED))
+        if letter is not None and not is_newer and state in ("replayed", "dropped"):
             letters[marked] = replace(letter, state=state)
         return
     found = body.get("id")
@@ -88,13 +97,15 @@ async def mark(
     installation: Installation, letters: list[DeadLetter], state: Literal["replayed", "dropped"]
 ) -> None:
     """Say what was done with letters."""
-    topic = installation.cluster.topics.dead
-    now_ms = time.time_ns() // 1_000_000
-    records = [
-        Record(topic, letter.key, encode({_MARK: letter.id, "state": state, "at_ms": now_ms}))
-        for letter in letters
-    ]
+    topic, now_ms = installation.cluster.topics.dead, time.time_ns() // 1_000_000
+    records = [Record(topic, letter.key, mark_of(letter, state, now_ms)) for letter in letters]
     await write_records(installation.cluster, records)
+
+
+def mark_of(letter: DeadLetter, state: Literal["replayed", "dropped"], at_ms: int) -> bytes:
+    """The record that says what was done with a letter."""
+    died = letter.body.get(_DIED)
+    return encode({_MARK: letter.id, _DIED: died, "state": state, "at_ms": at_ms})
 
 
 async def drop(installation: Installation, letter_id: str) -> DeadLetter:

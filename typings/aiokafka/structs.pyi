@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from typing import NamedTuple
 
 class TopicPartition(NamedTuple):
@@ -21,6 +22,7 @@ class RecordMetadata(NamedTuple):
     timestamp_type: int
     log_start_offset: int | None
 
+@dataclass(frozen=True)
 class ConsumerRecord:
     topic: str
     partition: int
