@@ -17,7 +17,8 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 _STATEMENT_MAX = 256 * 1024
 _WORD = re.compile(r"[^\W\d][\w$]*")
-_QUOTED_NAME = re.compile(r'"(?:[^"]|"")*"')
+# One with an apostrophe in it may be a part of literals to a reader of what is left.
+_QUOTED_NAME = re.compile(r'"(?:[^"\']|"")*"')
 _OPERATOR = re.compile(r"[-+*/<>=~!@#%^&|`?.,;:()\[\]]+")
 _PARAMETER = re.compile(r"\d+")
 # With standard_conforming_strings off, a backslash before a quote keeps the literal open.
