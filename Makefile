@@ -55,7 +55,7 @@ format: $(STAMPS)/python
 # Each of two processes has servers of its own; a file's tests stay together.
 test: install check $(STAMPS)/jdbc-sink $(STAMPS)/supabase
 	@infra/debian-packages.sh
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 $(STAMPS)/supabase: tests/integration/supabase/package.json tests/integration/supabase/package-lock.json | $(STAMPS)
 	@$(SAY) 'The stock client supabase-js with npm into build/supabase, for the tests'

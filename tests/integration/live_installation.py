@@ -116,7 +116,7 @@ class LiveInstallation:
     def runs(self, listener: str) -> list[JsonObject]:
         """All records of a listener's runs, oldest first."""
         lines = self.command("runs", "--listener", listener, "--json", "-n", "10000").stdout
-        return [decode_object(line) for line in lines.splitlines() if line]
+        return json_lines(lines)
 
     def wait_for_runs(self, listener: str, count: int = 1) -> list[JsonObject]:
         """The records of a listener's runs, once there are so many."""
@@ -183,6 +183,11 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=LIMIT_S,
     )
+
+
+def json_lines(printed: str) -> list[JsonObject]:
+    """Objects that were printed one a line; other characters that end lines may stand in them."""
+    return [decode_object(line) for line in printed.split("\n") if line]
 
 
 def next_message(client: ClientConnection) -> JsonObject:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from events.json_codec import JsonObject, decode_object
-from tests.integration.live_installation import LiveInstallation, wait_until
+from events.json_codec import JsonObject
+from tests.integration.live_installation import LiveInstallation, json_lines, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -19,8 +19,7 @@ GOOD = """
 
 
 def dead_letters(live: LiveInstallation, listener: str) -> list[JsonObject]:
-    lines = live.command("dead", "--listener", listener, "--json").stdout.splitlines()
-    return [decode_object(line) for line in lines]
+    return json_lines(live.command("dead", "--listener", listener, "--json").stdout)
 
 
 def wait_for_dead_letter(live: LiveInstallation, listener: str) -> JsonObject:

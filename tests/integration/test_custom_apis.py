@@ -21,7 +21,7 @@ from events.chain import Chain
 from events.event import Event
 from events.signed_chain import sign_chain
 from rowcast.installation import open_installation
-from tests.integration.live_installation import LIMIT_S, LiveInstallation, wait_until
+from tests.integration.live_installation import LIMIT_S, LiveInstallation, json_lines, wait_until
 from tests.integration.stock_clients import CLIENTS, node
 
 pytestmark = pytest.mark.integration
@@ -231,7 +231,7 @@ def test_a_call_leaves_its_event_its_run_and_what_it_emitted_before_the_answer(
     call = answer.headers["rowcast-call"]
     # What is there now was there before the answer.
     dumped = shop.command("tail", "**", "--dump", "--full").stdout
-    records = [json.loads(line) for line in dumped.splitlines()]
+    records = [json.loads(line) for line in dumped.split("\n") if line]
     mine = [one for one in records if call in json.dumps(one)]
     by_type = {one["event"]["type"]: one for one in mine}
     event = by_type["api.custom.checkout.called"]["event"]
@@ -342,8 +342,7 @@ def test_code_that_answers_nonsense_fails_takes_too_long_or_dies_is_an_error_of_
     assert Counter(event.type.rsplit(".", 1)[1] for event in events) == {"failed": 13, "called": 1}
     # What a run that failed emitted is not sent.
     emitted = [
-        json.loads(line)["data"]
-        for line in shop.command("tail", "custom.hostile", "--dump").stdout.splitlines()
+        one["data"] for one in json_lines(shop.command("tail", "custom.hostile", "--dump").stdout)
     ]
     assert emitted == ["well"]
     errors = [str(run["error"]) for run in shop.runs("hostile")]
@@ -402,7 +401,7 @@ def test_a_call_that_was_answered_has_its_event_and_emission_once_whenever_the_s
         for thread in threads:
             thread.join()
     dumped = shop.command("tail", "**", "--dump").stdout
-    events = [json.loads(line) for line in dumped.splitlines()]
+    events = [json.loads(line) for line in dumped.split("\n") if line]
     told = Counter(
         event["call"]
         for event in events

@@ -47,6 +47,6 @@ def test_a_retry_repeats_no_write_and_what_records_that_is_no_event(
             "select new_status, count(*) from order_audit where order_id = 0 group by 1 order by 1"
         ).fetchall()
     assert rows == [("once", 1), ("twice", 1)]
-    lines = live.command("tail", "**", "--dump").stdout.splitlines()
+    lines = live.command("tail", "**", "--dump").stdout.split("\n")
     assert any("order_audit.created" in line for line in lines)
     assert not [line for line in lines if "rowcast_capture" in line or "rowcast_chain" in line]

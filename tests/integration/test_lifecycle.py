@@ -70,7 +70,7 @@ def test_it_stops_cleanly_resumes_and_survives_kills_without_leaving_anyone(
 
 
 def users_created(live: LiveInstallation, email: str) -> list[str]:
-    lines = live.command("tail", "db.shop.public.users.created", "--dump").stdout.splitlines()
+    lines = live.command("tail", "db.shop.public.users.created", "--dump").stdout.split("\n")
     return [line for line in lines if email in line]
 
 

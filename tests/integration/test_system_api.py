@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cdc.topic_creation import ensure_own_topics
-from events.json_codec import JsonObject, decode_object, encode
+from events.json_codec import JsonObject, encode
 from events.token import make_token
 from infra.embedded.postgres import EmbeddedPostgres
 from router.schedule import ScheduledEvent
@@ -27,6 +27,7 @@ from rowcast.kafka_access import Record, read_topic, write_records
 from tests.integration.live_installation import (
     LIMIT_S,
     LiveInstallation,
+    json_lines,
     next_message,
     wait_until,
 )
@@ -83,7 +84,7 @@ def command(live: LiveInstallation, *arguments: str, check: bool = True) -> Resu
 def lines(live: LiveInstallation, *arguments: str) -> list[JsonObject]:
     """What a command prints, a JSON object a line."""
     said = rowcast(*arguments, "--json", "--dir", str(live.folder)).stdout
-    return [decode_object(line) for line in said.splitlines()]
+    return json_lines(said)
 
 
 def call_of(live: LiveInstallation, operation: str, outcome: str = "ok") -> JsonObject:
