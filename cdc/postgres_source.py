@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import psycopg
@@ -18,6 +18,7 @@ from psycopg.rows import TupleRow
 
 from cdc.errors import CaptureConfigError, SourceLostError
 from cdc.oversized_record import OversizedPolicy
+from events.event_schema import EventSchemas
 from events.values import SESSION_SETTINGS
 
 Connection: TypeAlias = "psycopg.AsyncConnection[TupleRow]"
@@ -47,6 +48,7 @@ class PostgresSource:
     of it in a dead letter and goes on.
     `failover_slot`: from version 17 on standbys may keep a copy of the slot, so that capture goes
     on after a failover. `primary_dsn` is the primary's address where `dsn` is that of a standby.
+    `schemas` are those of custom events, which `rowcast.emit` checks.
     """
 
     name: str
@@ -70,6 +72,7 @@ class PostgresSource:
     on_record_too_large: OversizedPolicy = "stop"
     failover_slot: bool = True
     primary_dsn: str = ""
+    schemas: EventSchemas = field(default_factory=EventSchemas, compare=False, repr=False)
 
     def wants(self, schema: str, table: str) -> bool:
         """Whether a table is to be captured."""

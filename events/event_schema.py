@@ -6,7 +6,7 @@ inside of the schema: nothing is fetched. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
@@ -27,13 +27,15 @@ class JsonSchema:
     def __init__(self, subject: str, schema: JsonValue) -> None:
         """Take a schema in; raises InvalidSchemaError for what is none."""
         self._subject = subject
+        self.schema = schema
         if not isinstance(schema, (dict, bool)):
             raise InvalidSchemaError(
                 f"found {type(schema).__name__} as the schema of {subject}, expected an object"
             )
         kind = validator_for(schema, default=Draft202012Validator)
         try:
-            kind.check_schema(schema)
+            # With the formats, so that a pattern that is none is found here.
+            kind.check_schema(schema, format_checker=kind.FORMAT_CHECKER)  # pyright: ignore[reportCallIssue] - the stubs lack it
         except SchemaError as error:
             raise InvalidSchemaError(
                 f"the schema of {subject} is none: {_message(error)} at {_path(error)}"
@@ -66,6 +68,14 @@ class EventSchemas:
         for event_type, schema in (schemas or {}).items():
             check_custom_type(event_type)
             self._schemas[event_type] = JsonSchema(event_type, schema)
+
+    def items(self) -> Iterable[tuple[str, JsonValue]]:
+        """Types and their schemas as they were given, for whoever checks them elsewhere."""
+        return ((event_type, one.schema) for event_type, one in self._schemas.items())
+
+    def has(self, event_type: str) -> bool:
+        """Whether a type has a schema."""
+        return event_type in self._schemas
 
     def check(self, event_type: str, data: JsonValue) -> None:
         """Raise InvalidDataError where a type has a schema that the data does not keep."""

@@ -33,6 +33,8 @@ def test_data_against_the_schema_is_refused_with_its_path() -> None:
 def test_what_is_no_schema_is_refused_when_it_is_read() -> None:
     with pytest.raises(InvalidSchemaError, match=r"\$\.type"):
         EventSchemas({"custom.x": {"type": "nonsense"}})
+    with pytest.raises(InvalidSchemaError, match="is not a 'regex'"):
+        EventSchemas({"custom.x": {"properties": {"a": {"pattern": "("}}}})
     with pytest.raises(InvalidSchemaError, match="expected an object"):
         EventSchemas({"custom.x": [1]})
     with pytest.raises(InvalidNameError):
