@@ -18,6 +18,7 @@ from cdc.mongo_cursor import ChangeCursor
 from cdc.mongo_deployment import connect, find_deployment
 from cdc.mongo_failure import explain
 from cdc.mongo_images import ImageSwitch, collections_without_images
+from cdc.mongo_outbox_emptying import OutboxEmptying
 from cdc.mongo_source import MongoSource
 from cdc.publisher import Publisher
 from events.cluster import Cluster
@@ -43,7 +44,10 @@ async def capture_mongo(
         deployment = await find_deployment(client, source.name)
         cursor = ChangeCursor(client, source.database, splits_events=deployment.splits_events)
         images = ImageSwitch(client)
-        capture = MongoCapture(source, cluster, deployment.identity, publisher, cursor, images)
+        emptying = OutboxEmptying(client, deletes=source.outbox == "delete")
+        capture = MongoCapture(
+            source, cluster, deployment.identity, publisher, cursor, images, emptying
+        )
         try:
             await capture.open()
             if source.pre_images:

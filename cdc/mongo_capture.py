@@ -24,6 +24,7 @@ from cdc.mongo_extended_json import token_from_json, token_json
 from cdc.mongo_failure import TOO_LARGE, StreamBrokenError, gap_in
 from cdc.mongo_gap import MongoGap
 from cdc.mongo_images import ImageSwitch
+from cdc.mongo_outbox_emptying import OutboxEmptying
 from cdc.mongo_source import MongoSource
 from cdc.mongo_stream import MongoStream
 from cdc.progress import MongoProgress, decode_progress
@@ -52,6 +53,7 @@ class MongoCapture:
         publisher: Publisher,
         cursor: ChangeCursor,
         images: ImageSwitch,
+        emptying: OutboxEmptying,
     ) -> None:
         self._source = source
         self._cluster = cluster
@@ -59,6 +61,7 @@ class MongoCapture:
         self._publisher = publisher
         self._cursor = cursor
         self._images = images
+        self._emptying = emptying
         self._group = ChangeGroup()
         self._stored = MongoProgress({}, 0, 0, 0, deployment=deployment)
         self._stored_at_s = 0.0
@@ -96,14 +99,18 @@ class MongoCapture:
         on_ready()
         stopped = asyncio.create_task(stop.wait())
         images = asyncio.create_task(self._images.run())
+        emptying = asyncio.create_task(self._emptying.run())
         reading = asyncio.create_task(self._cursor.next())
         try:
             while True:
-                await asyncio.wait((stopped, images, reading), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    (stopped, images, emptying, reading), return_when=asyncio.FIRST_COMPLETED
+                )
                 if stopped.done():
                     return
-                if images.done():
-                    await images
+                for helper in (images, emptying):
+                    if helper.done():
+                        await helper
                 batch = await self._read(reading)
                 if self._is_last(batch):
                     await self._finish(batch)
@@ -112,9 +119,9 @@ class MongoCapture:
                     reading = asyncio.create_task(self._cursor.next())
                     await self._process(batch)
         finally:
-            for task in (stopped, images, reading):
+            for task in (stopped, images, emptying, reading):
                 task.cancel()
-            await asyncio.gather(stopped, images, reading, return_exceptions=True)
+            await asyncio.gather(stopped, images, emptying, reading, return_exceptions=True)
 
     def _is_last(self, batch: Batch) -> bool:
         """Whether the stream must be opened again after this batch."""
@@ -159,6 +166,8 @@ class MongoCapture:
     async def _publish(self) -> None:
         group, self._group = self._group, ChangeGroup()
         await self._store(group, self._stream.progress)
+        self._emptying.request(self._stream.read_outbox)
+        self._stream.read_outbox.clear()
 
     async def _store(self, group: ChangeGroup, progress: MongoProgress) -> None:
         await self._publisher.publish(group, progress.encode())
@@ -223,4 +232,5 @@ class MongoCapture:
             self._cluster.topics,
             progress,
             largest_record_bytes=MAX_RECORD_BYTES - _RECORD_MARGIN_BYTES,
+            schemas=self._source.schemas,
         )

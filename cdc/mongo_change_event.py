@@ -132,6 +132,43 @@ def change_value(  # noqa: PLR0913 - what an envelope is made of, all by name
             b',"unavailable":',
             unavailable,
             envelope.source_head,
+            _envelope_end(event, increment, transaction, ordinal, now_ms),
+        )
+    )
+
+
+def outbox_value(  # noqa: PLR0913 - what an envelope is made of, all by name
+    event: ChangeEvent,
+    envelope: CollectionEnvelope,
+    *,
+    event_id: str,
+    event_type: str,
+    data: bytes,
+    increment: int,
+    transaction: str | None,
+    ordinal: int,
+    now_ms: int,
+) -> bytes:
+    """The JSON of a custom event from the outbox, in the form of those that SQL emits."""
+    return b"".join(
+        (
+            b'{"id":',
+            encode(event_id),
+            b',"type":',
+            encode(event_type),
+            b',"data":',
+            data,
+            envelope.source_head,
+            _envelope_end(event, increment, transaction, ordinal, now_ms),
+        )
+    )
+
+
+def _envelope_end(
+    event: ChangeEvent, increment: int, transaction: str | None, ordinal: int, now_ms: int
+) -> bytes:
+    return b"".join(
+        (
             b'%d,"ord":%d},"transaction":' % (event.wall_time_ms, increment),
             b"null" if transaction is None else encode({"id": transaction, "total_order": ordinal}),
             b',"ts_ms":%d}' % now_ms,

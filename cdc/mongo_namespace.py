@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cdc import mongo_bson
+from cdc.mongo_outbox import OUTBOX_COLLECTION
 from events.event_type import RowOperation, row_type
 from events.json_codec import encode
 from events.topic import change_topic
@@ -42,11 +43,17 @@ class Namespace:
         return self.collection == MARKER_COLLECTION
 
     @property
+    def is_outbox(self) -> bool:
+        """Whether its documents are custom events."""
+        return self.collection == OUTBOX_COLLECTION
+
+    @property
     def is_captured(self) -> bool:
         """Whether its changes are published."""
         return not (
             self.is_marker
             or self.collection == AUDIT_COLLECTION
+            or self.is_outbox
             or self.collection.startswith("system.")
             or self.database in _SYSTEM_DATABASES
         )
@@ -72,17 +79,26 @@ def parse_namespace(data: bytes) -> Namespace:
 class CollectionEnvelope:
     """The constant parts of the records of one collection."""
 
-    __slots__ = ("is_captured", "is_marker", "kinds", "namespace", "source_head", "topic")
+    __slots__ = (
+        "is_captured",
+        "is_marker",
+        "is_outbox",
+        "kinds",
+        "namespace",
+        "source_head",
+        "topic",
+    )
 
     def __init__(self, source: str, namespace: Namespace) -> None:
         database, collection = namespace.database, namespace.collection
         self.namespace = namespace
         self.is_captured = namespace.is_captured and bool(collection)
         self.is_marker = namespace.is_marker
+        self.is_outbox = namespace.is_outbox
         self.topic = ""
         self.kinds: dict[str, bytes] = {}
         self.source_head = b""
-        if not self.is_captured:
+        if not (self.is_captured or self.is_outbox):
             return
         self.topic = change_topic(source, database, collection)
         self.kinds = {

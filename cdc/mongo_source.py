@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cdc.mongo_statement import StatementForm
+from events.event_schema import EventSchemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class MongoSource:
     stored every `heartbeat_s` while nothing happens; `pre_images` switches
     changeStreamPreAndPostImages on for captured collections. Of reads, `statements` says how a
     command stands in its event, `profile_mb` how large the profiler's collection is made, and with
-    `mark_secret` the data API's own are known.
+    `mark_secret` the data API's own are known. `schemas` are those of custom events, which
+    documents in the outbox keep; `outbox` says whether these are deleted once Kafka has them.
     """
 
     name: str
@@ -28,4 +30,6 @@ class MongoSource:
     pre_images: bool = True
     statements: StatementForm = "normalized"
     profile_mb: int = 64
+    outbox: Literal["delete", "keep"] = "delete"
     mark_secret: str = field(default="", repr=False)
+    schemas: EventSchemas = field(default_factory=EventSchemas, compare=False, repr=False)

@@ -14,7 +14,7 @@ from bson.errors import InvalidBSON
 
 from cdc import mongo_bson
 from cdc.mongo_bson import EMPTY_DOCUMENT
-from cdc.mongo_change_event import ChangeEvent, change_value
+from cdc.mongo_change_event import ChangeEvent, change_value, outbox_value
 from cdc.mongo_extended_json import extended_json, key_json, token_json
 from cdc.mongo_namespace import (
     ROW_OPERATIONS,
@@ -22,11 +22,13 @@ from cdc.mongo_namespace import (
     Namespace,
     parse_namespace,
 )
+from cdc.mongo_outbox import Outbox
 from cdc.progress import MongoProgress
 from events.chain import CHAIN_HEADER, Chain
 from events.errors import EventFormatError
 from events.event import Headers, make_event
 from events.event_id import mongo_change_id
+from events.event_schema import EventSchemas
 from events.json_codec import JsonObject, decode_object
 from events.topic import Topics
 
@@ -48,7 +50,8 @@ class MongoStream:
     """What has been taken from one change stream.
 
     `invalidated` says that the server closed the stream behind the last event; `created` are
-    captured collections that came to be and wait for whoever switches their pre-images on.
+    captured collections that came to be and wait for whoever switches their pre-images on;
+    `read_outbox` are the outbox's documents taken, by their keys, for whoever deletes them.
     """
 
     def __init__(
@@ -58,9 +61,12 @@ class MongoStream:
         progress: MongoProgress,
         *,
         largest_record_bytes: int,
+        schemas: EventSchemas | None = None,
     ) -> None:
         self._source = source
         self._schema_topic = topics.schema
+        self._events_topic = topics.events
+        self._outbox = Outbox(source, largest_record_bytes, schemas or EventSchemas())
         self._largest_record_bytes = largest_record_bytes
         self._deployment = progress.deployment
         self._token: bytes | JsonObject = progress.token
@@ -74,6 +80,7 @@ class MongoStream:
         self._fragments: dict[bytes, bytes] = {}
         self.invalidated = False
         self.created: list[Namespace] = []
+        self.read_outbox: list[tuple[Namespace, bytes]] = []
 
     @property
     def in_transaction(self) -> bool:
@@ -129,6 +136,8 @@ class MongoStream:
             if self._transaction is not None and operation != "delete":
                 self._headers = _chain_headers(event) or self._headers
             return None
+        if envelope.is_outbox and operation == "insert":
+            return self._custom_event(event, envelope, now_ms)
         if not envelope.is_captured:
             return None
         document_key = event.document(b"documentKey") or EMPTY_DOCUMENT
@@ -153,6 +162,29 @@ class MongoStream:
         return StreamRecord(
             envelope.topic, key_json(document_key), whole, self._headers, event.wall_time_ms
         )
+
+    def _custom_event(
+        self, event: ChangeEvent, envelope: CollectionEnvelope, now_ms: int
+    ) -> StreamRecord:
+        document = event.document(b"fullDocument") or EMPTY_DOCUMENT
+        key = event.document(b"documentKey") or EMPTY_DOCUMENT
+        found = self._outbox.event(document, key)
+        seconds, increment = self._time
+        value = outbox_value(
+            event,
+            envelope,
+            event_id=mongo_change_id(self._source, seconds, increment, self._ordinal),
+            event_type=found.type,
+            data=found.data,
+            increment=increment,
+            transaction=self._transaction,
+            ordinal=self._ordinal,
+            now_ms=now_ms,
+        )
+        self.read_outbox.append((envelope.namespace, key))
+        # A listener's own chain counts, whatever its code wrote.
+        headers = self._headers or found.headers
+        return StreamRecord(self._events_topic, found.key, value, headers, event.wall_time_ms)
 
     def _schema_change(
         self, event: ChangeEvent, operation: str, now_ms: int

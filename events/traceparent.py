@@ -10,6 +10,11 @@ import re
 _FORM = re.compile(r"[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-[0-9a-f]{16}-(?P<flags>[0-9a-f]{2}).*")
 
 
+def is_traceparent(text: str) -> bool:
+    """Whether a text is such a header's value."""
+    return _FORM.fullmatch(text) is not None
+
+
 def continue_trace(traceparent: str | None, random: bytes) -> str:
     """The header of a new span, of the same trace where there is one; `random` is 24 bytes."""
     match = _FORM.fullmatch(traceparent) if traceparent else None

@@ -123,6 +123,7 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_record_too_large: Literal["stop", "dead_letter"] = "stop"
     keyless_full: bool = True
     pre_images: bool = True
+    outbox: Literal["delete", "keep"] = "delete"
     snapshot: Literal["initial", "never"] = "initial"
     wal_budget_mb: _WalBudgetMb = 0
     group_records: _GroupRecords = 20_000

@@ -310,6 +310,7 @@ class Installation:
             tombstones=settings.tombstones,
             failover_slot=settings.failover_slot,
             primary_dsn=settings.primary_dsn,
+            schemas=self.event_schemas(),
         )
 
     def statement_detail(self, name: str) -> StatementDetail:
@@ -327,9 +328,11 @@ class Installation:
             on_gap="continue" if settings.on_gap == "continue" else "stop",
             heartbeat_s=settings.heartbeat_s,
             pre_images=settings.pre_images,
+            outbox=settings.outbox,
             statements=settings.reads.statements,
             profile_mb=settings.reads.profile_mb,
             mark_secret=self.jwt_secret,
+            schemas=self.event_schemas(),
         )
 
     def host_settings(self) -> HostSettings:

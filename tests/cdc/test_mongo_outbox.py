@@ -1,0 +1,229 @@
+"""The outbox: what documents become, as bytes and on a real replica set."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+import pytest
+from aiokafka import ConsumerRecord
+from bson import ObjectId
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from cdc.mongo import MongoSource
+from cdc.mongo_outbox import Outbox, OutboxEvent
+from events.cluster import Cluster
+from events.event_schema import EventSchemas
+from tests.cdc.test_mongo import Json, ReadTopic, body, capturing, one_partition, reading
+
+LIMIT_S = 60.0
+OUTBOX = Outbox(
+    "docs",
+    1_000,
+    EventSchemas({"custom.order": {"properties": {"n": {"type": "integer"}}}}),
+)
+
+
+def event(**fields: object) -> OutboxEvent:
+    return OUTBOX.event(bson.encode({"_id": 1} | fields), bson.encode({"_id": 1}))
+
+
+def test_a_document_is_the_event_that_it_says() -> None:
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    identity = ObjectId("6566f0000000000000000001")
+    found = event(type="custom.paid", data={"at": moment, "of": identity}, key="7")
+    assert found.type == "custom.paid"
+    assert found.key == b'{"key":"7"}'
+    assert json.loads(found.data) == {
+        "at": {"$date": "2026-01-02T00:00:00Z"},
+        "of": {"$oid": str(identity)},
+    }
+    assert event(type="custom.x").data == b"{}"
+    assert event(type="custom.x", data=None).data == b"null"
+    assert event(type="custom.x", data=[1, "ä"]).data == '[1,"ä"]'.encode()
+    assert event(type="custom.x").key == b'{"key":"custom.x"}'
+
+
+def test_a_document_may_carry_the_chain_and_the_trace_of_its_cause() -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    chain = {"root": "r", "path": ["a", "b"]}
+    assert event(type="custom.x", chain=chain, traceparent=trace).headers == (
+        ("rowcast-chain", b'{"root":"r","path":["a","b"]}'),
+        ("traceparent", trace.encode()),
+    )
+    assert event(type="custom.x", chain=None).headers == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({}, "$.type"),
+        ({"type": None}, "$.type"),
+        ({"type": 7}, "$.type"),
+        ({"type": "system.gap"}, "$.type"),
+        ({"type": "custom.a b"}, "$.type"),
+        ({"type": "custom.x", "key": 7}, "$.key"),
+        ({"type": "custom.x", "key": "k" * 1_001}, "$.key"),
+        ({"type": "custom.x", "data": "x" * 1_000}, "$.data"),
+        ({"type": "custom.order", "data": {"n": "x"}}, "$.data.n"),
+        ({"type": "custom.x", "chain": "r"}, "$.chain"),
+        ({"type": "custom.x", "chain": {"root": 1}}, "$.chain"),
+        ({"type": "custom.x", "traceparent": "x"}, "$.traceparent"),
+    ],
+)
+def test_what_is_no_event_becomes_one_that_says_where_it_is_wrong(fields: Json, path: str) -> None:
+    found = event(**fields)
+    told = json.loads(found.data)
+    assert found.type == "system.outbox_refused"
+    assert told["path"] == path
+    assert told["key"] == {"_id": 1}
+    assert told["document"]["_id"] == 1
+
+
+@pytest.fixture
+async def client(mongo_uri: str) -> AsyncGenerator[AsyncMongoClient[Json]]:
+    async with AsyncMongoClient[Json](mongo_uri) as client:
+        yield client
+
+
+@pytest.fixture
+async def database(client: AsyncMongoClient[Json]) -> AsyncGenerator[AsyncDatabase[Json]]:
+    name = f"d{uuid.uuid4().hex[:12]}"
+    yield client[name]
+    await client.drop_database(name)
+
+
+@pytest.fixture
+def source(mongo_uri: str, database: AsyncDatabase[Json]) -> MongoSource:
+    schemas = EventSchemas({"custom.order": {"properties": {"n": {"type": "integer"}}}})
+    return MongoSource(f"s{uuid.uuid4().hex[:12]}", mongo_uri, database.name, schemas=schemas)
+
+
+async def emptied(database: AsyncDatabase[Json]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while await database["rowcast_outbox"].count_documents({}):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.anyio
+@pytest.mark.integration
+async def test_an_insert_is_an_event_exactly_if_its_transaction_commits(
+    cluster: Cluster,
+    source: MongoSource,
+    client: AsyncMongoClient[Json],
+    database: AsyncDatabase[Json],
+    read_topic: ReadTopic,
+) -> None:
+    for name in ("items", "rowcast_chain", "rowcast_outbox"):
+        await database.create_collection(name)
+    outbox, alone = database["rowcast_outbox"], one_partition(cluster)
+    async with reading(alone, alone.topics.events) as topic, capturing(source, alone):
+        async with client.start_session() as session:
+            async with await session.start_transaction():
+                await database["items"].insert_one({"_id": 1}, session=session)
+                paid = {"type": "custom.paid", "data": {"item": 1}, "key": "k"}
+                await outbox.insert_one(paid, session=session)
+            await session.start_transaction()
+            await outbox.insert_one({"type": "custom.never"}, session=session)
+            await session.abort_transaction()
+            async with await session.start_transaction():
+                marker = {"chain": {"root": "r", "path": ["a"]}}
+                await database["rowcast_chain"].insert_one(marker, session=session)
+                own: Json = {"type": "custom.x", "chain": {"root": "mine", "path": []}}
+                await outbox.insert_one(own, session=session)
+        await outbox.insert_one({"type": 7, "_id": "bad"})
+        await outbox.insert_one({"type": "custom.order", "data": {"n": "x"}})
+        await outbox.insert_many([{"type": "custom.many", "data": n} for n in range(2_000)])
+        records = await topic.next(2_004)
+        await emptied(database)
+        # Neither what was deleted nor another change of the outbox is an event.
+        await outbox.insert_one({"type": "custom.last"})
+        assert [body(one)["type"] for one in await topic.next(1)] == ["custom.last"]
+    bodies = [body(record) for record in records]
+    assert [one["type"] for one in bodies[:4]] == [
+        "custom.paid",
+        "custom.x",
+        *["system.outbox_refused"] * 2,
+    ]
+    assert [one["data"] for one in bodies[4:]] == list(range(2_000))
+    assert records[0].key == b'{"key":"k"}'
+    assert [record.headers for record in records[:2]] == [
+        (),
+        (("rowcast-chain", b'{"root":"r","path":["a"]}'),),
+    ]
+    (row,) = [body(one) for one in await read_topic(f"{source.name}.{database.name}.items")]
+    assert row["transaction"]["id"] == bodies[0]["transaction"]["id"]
+    assert bodies[0]["source"]["name"] == source.name
+    assert [one["data"]["path"] for one in bodies[2:4]] == ["$.type", "$.data.n"]
+    outbox_topic = f"{source.name}.{database.name}.rowcast_outbox"
+    assert await read_topic(outbox_topic) == []
+
+
+CAPTURE = """
+import asyncio, sys
+from cdc.mongo import MongoSource, capture_mongo
+from events.cluster import Cluster
+from events.topic import Topics
+uri, source, database, bootstrap, prefix = sys.argv[1:]
+asyncio.run(capture_mongo(
+    MongoSource(source, uri, database),
+    Cluster(bootstrap, Topics(prefix), ("shop",)),
+    stop=asyncio.Event(), on_ready=lambda: None))
+"""
+
+
+@pytest.mark.anyio
+@pytest.mark.faults
+@pytest.mark.integration
+async def test_a_capture_killed_again_and_again_tells_each_document_once(
+    cluster: Cluster, source: MongoSource, database: AsyncDatabase[Json], read_topic: ReadTopic
+) -> None:
+    async with capturing(source, cluster):
+        pass
+    command = [sys.executable, "-c", CAPTURE, source.uri, source.name, database.name]
+    command += [cluster.bootstrap, cluster.topics.events.removesuffix(".events")]
+    outbox, wanted = database["rowcast_outbox"], 0
+
+    async def told() -> list[ConsumerRecord]:
+        return await read_topic(cluster.topics.events)
+
+    for _ in range(3):
+        process = subprocess.Popen(command)
+        some = len(await told()) + 1
+        documents: list[dict[str, Any]]  # pyright: ignore[reportExplicitAny] - what pymongo takes
+        documents = [{"type": "custom.n", "data": wanted + n} for n in range(1_500)]
+        await outbox.insert_many(documents)
+        wanted += len(documents)
+        async with asyncio.timeout(LIMIT_S):
+            while len(await told()) < some:
+                assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    async with reading(cluster, cluster.topics.events) as topic, capturing(source, cluster):
+        await outbox.insert_one({"type": "custom.n", "data": wanted})
+        await topic.next(wanted + 1)
+    bodies = [body(record) for record in await told()]
+    assert sorted(one["data"] for one in bodies) == list(range(wanted + 1))
+
+
+@pytest.mark.anyio
+@pytest.mark.integration
+async def test_documents_stay_where_the_source_says_so(
+    cluster: Cluster, source: MongoSource, database: AsyncDatabase[Json]
+) -> None:
+    kept = replace(source, outbox="keep")
+    async with reading(cluster, cluster.topics.events) as topic, capturing(kept, cluster):
+        await database["rowcast_outbox"].insert_many([{"type": "custom.x"} for _ in range(3)])
+        await topic.next(3)
+    assert await database["rowcast_outbox"].count_documents({}) == 3
