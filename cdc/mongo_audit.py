@@ -90,6 +90,11 @@ class AuditStore:
         )
         await self._changed()
 
+    async def ask_anew(self) -> MongoAudit:
+        """What is asked now, under a version that capture can only tell once it has seen it."""
+        await self._changed()
+        return await self.find() or MongoAudit("")
+
     async def remove(self, collection: str) -> MongoAudit:
         """Ask for them no more; what is asked now."""
         await self._collection.delete_one({"_id": {"collection": collection}})

@@ -87,7 +87,8 @@ async def disable(
                 mend=f"rowcast audit list {source} names those that are",
             )
         profilers = [f"{member}/{at}" for member, at in audit.before if at == database]
-        # Capture must have begun with what it is to read to the end.
+        # Capture must run, and have read what was until now; that it once had says nothing.
+        audit = await store.ask_anew()
         told = await _until_told(cluster, source, audit, profilers, wait_s)
         if not (told or lose_unread):
             raise CaptureConfigError(
