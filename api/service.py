@@ -71,7 +71,7 @@ class ApiService:
         self._data = DataApi(self._sources, callers, self._journal, settings, hooks)
         self._events = EventApi(callers, self._journal, self._emitted, settings, hooks)
         self._parties = parties and ThirdPartyApi(callers, self._journal, settings, parties, hooks)
-        self._system = SystemApi(operations, callers, self._journal, settings)
+        self._system = SystemApi(operations, callers, self._journal, settings, hooks)
 
     async def start(self) -> None:
         """Begin to connect; what is away is waited for behind the scenes."""

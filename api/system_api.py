@@ -2,7 +2,8 @@
 
 An ASGI application over a table of operations, which it is given: it reads a request into an
 operation's arguments, lets it be carried out, and sees to it that the call's event is on Kafka:
-before the answer of what changes something, right after that of what only looks.
+before the answer of what changes something, right after that of what only looks. Hooks are asked
+as for other calls, but never before a definition is deleted: a bad one could not be removed then.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from api.answer import JSON, Answer, error_answer
 from api.api_event import ApiCall, Outcome
+from api.call_hooks import CallHooks, HookedCall
 from api.call_journal import CallJournal
 from api.call_recording import (
     CallRecording,
@@ -36,8 +39,11 @@ from api.exchange import (
 from api.query_parser import read_parameters
 from api.settings import ApiSettings
 from api.system_description import describe_system
-from api.system_operation import PREFIX, ServedOperation, read_body
+from api.system_operation import PREFIX, ServedOperation, SystemOperation, read_body
 from events.json_codec import JsonObject, encode
+
+UNHOOKED: Final = "delete_definition"
+"""The operation that no hook is asked for."""
 
 _OPENAPI: Final = "application/openapi+json; charset=utf-8"
 
@@ -51,7 +57,9 @@ class SystemApi:
         callers: CallerReader,
         journal: CallJournal,
         settings: ApiSettings,
+        hooks: CallHooks | None = None,
     ) -> None:
+        self._hooks = hooks
         self._operations = tuple(operations)
         self._callers = callers
         self._journal = journal
@@ -95,23 +103,29 @@ class SystemApi:
         operation = served.operation
         call.operation, call.type = operation.name, f"api.system.{operation.name}"
         call.name = "/".join(in_path.values())
-        given: JsonObject = dict(in_path)
         if operation.has_body:
             self._journal.check_write()
-            body = read_body(
-                await read_request_body(receive, headers, self._settings.body_bytes_max)
-            )
-            call.parameters = {name: _told(body[name]) for name in operation.told if name in body}
-            _refuse_both(in_path, body)
-            given |= body
+            body = await read_request_body(receive, headers, self._settings.body_bytes_max)
         else:
             _check_journal(self._journal, call.method)
-            query = dict(read_parameters(scope["query_string"].decode("latin-1")))
-            known = operation.arguments.__struct_fields__
-            call.parameters = {name: text for name, text in query.items() if name in known}
-            _refuse_both(in_path, query)
-            given |= query
+            body = b""
+        query = tuple(read_parameters(scope["query_string"].decode("latin-1")))
+        asked = HookedCall(query, body, headers)
+        given = _arguments(operation, in_path, asked, call)
+        hooked = await self._hooked(asked, call)
+        if hooked is not asked:
+            given = _arguments(operation, in_path, hooked, call)
         return Answer(operation.status, await served.carry_out(given), JSON)
+
+    async def _hooked(self, asked: HookedCall, call: ApiCall) -> HookedCall:
+        """The call as hooks want it; raises ApiError where they refuse it."""
+        if self._hooks is None or call.operation == UNHOOKED:
+            return asked
+        await self._hooks.when_known()
+        if not self._hooks.is_needed(call.type):
+            return asked
+        self._journal.check_kafka()
+        return await self._hooks.before(call, asked)
 
     def _find(
         self, segments: tuple[str, ...], call: ApiCall
@@ -161,6 +175,25 @@ def _segments(scope: Scope) -> tuple[str, ...]:
     if not path.startswith(PREFIX):
         path = unquote(path)
     return tuple(path.removeprefix(PREFIX).strip("/").split("/"))
+
+
+def _arguments(
+    operation: SystemOperation[msgspec.Struct, object],
+    in_path: dict[str, str],
+    asked: HookedCall,
+    call: ApiCall,
+) -> JsonObject:
+    """An operation's arguments; what the call's event tells of them is noted."""
+    if operation.has_body:
+        body = read_body(asked.body)
+        call.parameters = {name: _told(body[name]) for name in operation.told if name in body}
+        _refuse_both(in_path, body)
+        return {**in_path, **body}
+    query = dict(asked.query)
+    known = operation.arguments.__struct_fields__
+    call.parameters = {name: text for name, text in query.items() if name in known}
+    _refuse_both(in_path, query)
+    return {**in_path, **query}
 
 
 def _check_journal(journal: CallJournal, method: str) -> None:

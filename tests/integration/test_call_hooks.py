@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import textwrap
 from collections.abc import Iterator
@@ -92,6 +93,22 @@ HOOKS = {
                 return {"refuse": "nobody wants it"}
             if call["body"]["type"] == "custom.rewritten":
                 return {"body": {**call["body"], "data": "by the hook"}}
+    """,
+    "hook_operations": """
+        # /// rowcast
+        # before = "api.system.*"
+        # reuse = true
+        # ///
+        def main(call, g):
+            match call["operation"]:
+                case "delete_definition":
+                    return {"refuse": "nothing is ever deleted"}
+                case "list_dead_letters":
+                    return {"query": {**call["query"], "count": "many"}}
+                case "make_token":
+                    if call["body"].get("subject") == "eve":
+                        return {"refuse": {"status": 423, "message": "not for her"}}
+                    return {"body": {**call["body"], "subject": "by the hook"}}
     """,
     "hooked": """
         # /// rowcast
@@ -208,6 +225,34 @@ def test_hooks_see_calls_on_documents_on_custom_apis_and_of_the_system(
     # What runs is what passed the schema, whoever wrote it.
     assert client.post(api, json={"n": 5}).status_code == 422
     assert client.post(f"{api}?no=1", json={"n": 1}).json()["message"] == "not here"
+
+
+def test_hooks_are_asked_before_operations_of_the_system_but_for_deleting_a_definition(
+    client: httpx.Client, live: LiveInstallation
+) -> None:
+    tokens = "/admin/v1/tokens"
+    refused = client.post(tokens, json={"subject": "eve", "role": "anon"})
+    assert (refused.status_code, refused.json()["message"]) == (423, "not for her")
+    made = client.post(tokens, json={"subject": "ada"})
+    claims = made.json()["token"].split(".")[1]
+    assert b"by the hook" in base64.urlsafe_b64decode(claims + "==")
+    # What the hook made of it is checked as if the caller had sent it.
+    said = client.get("/admin/v1/dead-letters")
+    assert (said.status_code, "$.count" in said.json()["message"]) == (400, True)
+    assert client.get("/admin/v1/definitions/hook_operations").status_code == 200
+    assert client.get("/admin/v1/").status_code == 200
+    # Whatever it refuses, it can be deleted.
+    assert client.delete("/admin/v1/definitions/hook_operations").status_code == 200
+    wait_until(
+        lambda: client.get("/admin/v1/dead-letters").status_code == 200 or None, "the hook gone"
+    )
+    live.command("apply", str(live.folder / "test-hooks" / "hook_operations.py"))
+    calls = {
+        made.headers["rowcast-call"]: ("ok", {"subject": "by the hook"}),
+        refused.headers["rowcast-call"]: ("refused", {"subject": "eve", "role": "anon"}),
+    }
+    for event in live.wait_for_events(lambda event: event.id in calls, 2):
+        assert (event.body["outcome"], event.body["parameters"]) == calls[event.id]
 
 
 def test_a_definition_of_a_kind_that_nobody_knows_disturbs_nobody(
