@@ -13,6 +13,8 @@ from typing import Final, Literal, TypeAlias
 import orjson
 
 from api.caller import Caller
+from api.key_list import first_keys
+from api.shortened_event import fitting
 from api.table_read import TableRead, Telling
 from events.chain import CHAIN_HEADER, TRACEPARENT_HEADER, Chain
 from events.event import Headers, OutgoingEvent
@@ -72,7 +74,10 @@ class ApiCall:
         correction: bool = False,
     ) -> OutgoingEvent:
         """The call's event."""
-        keys, complete = _bounded(self.keys)
+        keys, complete = b"null", False
+        if self.keys is not None:
+            found, complete = first_keys(self.keys, KEYS_BYTES_MAX)
+            keys = b"[" + found + b"]"
         event_id = f"{self.id}/correction" if correction else self.id
         called: JsonObject = {
             "method": self.method,
@@ -102,7 +107,8 @@ class ApiCall:
         # Keys come as JSON from the database and are not read again. Every number here is finite,
         # so that nothing has to be looked for that orjson would turn into null.
         value = orjson.dumps(body)[:-1] + b',"keys":' + keys + b"}"
-        return OutgoingEvent(event_id, self.type, encode({"key": self.id}), value, self.headers())
+        made = OutgoingEvent(event_id, self.type, encode({"key": self.id}), value, self.headers())
+        return fitting(made)
 
     def headers(self) -> Headers:
         """Trace and chain of the call."""
@@ -112,13 +118,3 @@ class ApiCall:
         if self.chain is not None:
             headers = (*headers, (CHAIN_HEADER, self.chain.encode()))
         return headers
-
-
-def _bounded(keys: bytes | None) -> tuple[bytes, bool]:
-    """Keys as a JSON array, and whether they are all."""
-    if keys is None:
-        return b"null", False
-    if len(keys) <= KEYS_BYTES_MAX:
-        return b"[" + keys + b"]", True
-    cut = keys.rfind(b"},{", 0, KEYS_BYTES_MAX)
-    return b"[" + keys[: cut + 1] + b"]", False

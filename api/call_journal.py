@@ -5,7 +5,8 @@ events are never more than one group out of hand, and what Kafka does not take i
 waits is bounded: when Kafka stays away writes are refused at once, or their events are spilled to
 disk where that is asked for, and reads are refused as soon as the buffer is full. What is on disk
 is in the queue too, at its place, so that the order of sending is that of the calls. An event that
-is sent again has the same id.
+is sent again has the same id. One that is larger than Kafka takes is shortened, with a mark that
+says so, or refused where somebody waits who must know; it never stops those behind it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from api.errors import EventsUnavailableError
+from api.errors import EventsUnavailableError, EventTooLargeError
 from api.event_spill import EventSpill, SpillError
 from api.read_event import TopicEvent
+from api.shortened_event import event_bytes, fitting
 from events.cluster import Cluster
 from events.event import OutgoingEvent
 from events.partition import partition_for_key
@@ -49,6 +51,9 @@ class _Waiting:
     topic: str
     spilled: bool = False
     sent: bool = False
+    whole: bool = False
+    """Whether it is better refused than shortened."""
+    refused_bytes: int = 0
 
 
 class _NotTakenError(Exception):
@@ -58,6 +63,14 @@ class _NotTakenError(Exception):
         super().__init__(why)
         self.why = why
         self.waiting = waiting
+
+
+class _TooLargeError(Exception):
+    """Batches that Kafka did not take for their size."""
+
+    def __init__(self, batches: list[list[_Waiting]]) -> None:
+        super().__init__("larger than Kafka takes")
+        self.batches = batches
 
 
 class CallJournal:
@@ -94,6 +107,7 @@ class CallJournal:
         self._wake = asyncio.Event()
         self._awaited = asyncio.Event()
         self._producer: AIOKafkaProducer | None = None
+        self._batch_bytes = _BATCH_BYTES
         self._trouble = ""
         self._task: asyncio.Task[None] | None = None
 
@@ -209,11 +223,12 @@ class CallJournal:
     async def record_all(self, events: Sequence[OutgoingEvent]) -> None:
         """Send events in their order and wait for all; raises EventsUnavailableError.
 
-        They are sent later all the same where it does.
+        They are sent later all the same where it does. Raises EventTooLargeError for one that
+        Kafka does not take.
         """
         try:
             told = [(self._topic, event) for event in events]
-            await self._record(told, spills=self._spills_writes)
+            await self._record(told, spills=self._spills_writes, whole=True)
         except _NotTakenError as error:
             raise EventsUnavailableError(error.why) from error
 
@@ -227,15 +242,21 @@ class CallJournal:
         except _NotTakenError as error:
             _log.error("the event %s is in memory only: %s", event.id, error.why)
 
-    async def _record(self, told: Sequence[TopicEvent], *, spills: bool) -> None:
+    async def _record(
+        self, told: Sequence[TopicEvent], *, spills: bool, whole: bool = False
+    ) -> None:
         if not told:
             return
-        added = [_Waiting(event, None, topic) for topic, event in told]
+        added = [_Waiting(event, None, topic, whole=whole) for topic, event in told]
         for waiting in added:
             self._add(waiting)
         self._awaited.set()
         if not (spills and self._trouble and self._spill is not None):
             await self._wait_for(added)
+        for waiting in added:
+            if waiting.refused_bytes:
+                limit = f"what the topic {waiting.topic} takes (max.message.bytes)"
+                raise EventTooLargeError(waiting.refused_bytes, limit)
         why = self._trouble
         if spills and self._spill is not None:
             try:
@@ -298,7 +319,12 @@ class CallJournal:
                 group = [self._waiting[place] for place in range(count)]
                 sent = [waiting.event for waiting in group]
                 try:
-                    await self._send([(one.topic, one.event) for one in group])
+                    await self._send(group)
+                except _TooLargeError as error:
+                    self._make_fit(error.batches)
+                    # As after a failure: the sequence of batches has a hole.
+                    await self._stop_producer()
+                    continue
                 except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be lost
                     await self._fail(group, error)
                     continue
@@ -349,38 +375,58 @@ class CallJournal:
         await self._stop_producer()
         await asyncio.sleep(_RETRY_S)
 
-    async def _send(self, group: list[tuple[str, OutgoingEvent]]) -> None:
-        new = {topic for topic, _ in group} - self._made
+    async def _send(self, group: list[_Waiting]) -> None:
+        new = {one.topic for one in group} - self._made
         if new and self._make_topics is not None:
             await self._make_topics(new)
             self._made |= new
         producer = await self._started()
         counts: dict[str, int] = {}
-        queues: dict[tuple[str, int], list[OutgoingEvent]] = {}
-        for topic, event in group:
-            if topic not in counts:
-                counts[topic] = len(await producer.partitions_for(topic))
-            place = partition_for_key(event.key, counts[topic])
-            queues.setdefault((topic, place), []).append(event)
-        acknowledged: list[Awaitable[object]] = []
-        for (topic, partition), events in queues.items():
-            batch = producer.create_batch()
-            for event in events:
-                if not _fits(batch, event):
-                    acknowledged.append(
-                        await producer.send_batch(batch, topic, partition=partition)
-                    )
-                    batch = producer.create_batch()
-                    _fits(batch, event)
-            acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
-        await asyncio.gather(*acknowledged)
+        queues: dict[tuple[str, int], list[_Waiting]] = {}
+        for one in group:
+            if one.topic not in counts:
+                counts[one.topic] = len(await producer.partitions_for(one.topic))
+            place = partition_for_key(one.event.key, counts[one.topic])
+            queues.setdefault((one.topic, place), []).append(one)
+        results = await asyncio.gather(
+            *(_send_in_order(producer, *place, waiting) for place, waiting in queues.items()),
+            return_exceptions=True,
+        )
+        failures = [result for result in results if isinstance(result, BaseException)]
+        too_large = [one for one in failures if isinstance(one, _TooLargeError)]
+        for failure in failures:
+            if not isinstance(failure, _TooLargeError):
+                raise failure
+        if too_large:
+            raise _TooLargeError([batch for one in too_large for batch in one.batches])
+
+    def _make_fit(self, batches: list[list[_Waiting]]) -> None:
+        """Make what Kafka did not take for its size smaller, before all is sent again."""
+        if any(len(batch) > 1 for batch in batches):
+            self._batch_bytes //= 2
+        for one in (batch[0] for batch in batches if len(batch) == 1):
+            size = event_bytes(one.event)
+            if one.whole and not one.spilled:
+                one.refused_bytes = size
+                self._waiting.remove(one)
+                self._sent(one)
+                continue
+            shorter = fitting(one.event, size // 2)
+            _log.error(
+                "the event %s (%s) is larger than %s takes: %d bytes became %d; raise its "
+                "max.message.bytes",
+                *(one.event.id, one.event.type, one.topic, size, event_bytes(shorter)),
+            )
+            if not one.spilled:
+                self._waiting_bytes += len(shorter.value) - len(one.event.value)
+            one.event = shorter
 
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
             self._producer = AIOKafkaProducer(
                 bootstrap_servers=self._cluster.bootstrap,
                 enable_idempotence=True,
-                max_batch_size=_BATCH_BYTES,
+                max_batch_size=self._batch_bytes,
                 max_request_size=2 * _BATCH_BYTES,
                 request_timeout_ms=_REQUEST_TIMEOUT_MS,
                 retry_backoff_ms=50,
@@ -399,6 +445,33 @@ class CallJournal:
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             async with asyncio.timeout(1.0):
                 await producer.stop()
+
+
+async def _send_in_order(
+    producer: AIOKafkaProducer, topic: str, partition: int, waiting: Sequence[_Waiting]
+) -> None:
+    """Send events of one partition; raises _TooLargeError with the batch that is not taken."""
+    # One after the other: those behind a refused one would be out of sequence.
+    for batch, events in _batches(producer, waiting):
+        try:
+            await (await producer.send_batch(batch, topic, partition=partition))
+        except MessageSizeTooLargeError as error:
+            raise _TooLargeError([events]) from error
+
+
+def _batches(
+    producer: AIOKafkaProducer, waiting: Sequence[_Waiting]
+) -> list[tuple[BatchBuilder, list[_Waiting]]]:
+    """Batches of events in their order; one that is larger than a batch has one of its own."""
+    made = [(producer.create_batch(), list[_Waiting]())]
+    for one in waiting:
+        if not _fits(made[-1][0], one.event):
+            made.append((producer.create_batch(), []))
+            # aiokafka takes the first of a batch whatever its size.
+            if not _fits(made[-1][0], one.event):
+                raise ValueError(f"the event {one.event.id} goes into no batch")
+        made[-1][1].append(one)
+    return made
 
 
 def _fits(batch: BatchBuilder, event: OutgoingEvent) -> bool:

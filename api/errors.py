@@ -75,6 +75,19 @@ class EventsUnavailableError(ApiError):
         )
 
 
+class EventTooLargeError(ApiError):
+    """An event that may not be shortened is larger than Kafka takes."""
+
+    def __init__(self, size_bytes: int, limit: str) -> None:
+        super().__init__(
+            413,
+            "RC413",
+            f"found an event of {size_bytes} bytes, expected at most {limit}",
+            hint="Put what is large elsewhere and its address into the event; other events of "
+            "the same call may be there",
+        )
+
+
 class EffectsLostError(ApiError):
     """Kafka did not take what a call leaves, or failed while it was committed (`is_known`)."""
 

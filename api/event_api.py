@@ -21,7 +21,7 @@ from api.call_recording import (
     identify,
 )
 from api.caller import CallerReader
-from api.errors import ApiError
+from api.errors import ApiError, EventTooLargeError
 from api.exchange import (
     ClientGoneError,
     read_headers,
@@ -30,6 +30,7 @@ from api.exchange import (
     send_options,
 )
 from api.settings import ApiSettings
+from api.shortened_event import event_bytes
 from events.errors import EventsError, InvalidDataError
 from events.event import OutgoingEvent, make_event
 from events.event_schema import EventSchemas
@@ -39,6 +40,8 @@ from events.json_codec import JsonObject, JsonValue, decode, encode
 PATH: Final = "/admin/v1/events"
 _EVENTS_MAX: Final = 1_000
 _KEY_CHARS_MAX: Final = 1_000
+_EVENT_BYTES_MAX: Final = 15 * 1024 * 1024
+"""As of what listeners emit: below the 16 MiB that our topics take."""
 _FIELDS: Final = frozenset(("type", "data", "key"))
 
 
@@ -143,6 +146,8 @@ def _emission(item: JsonValue, schemas: EventSchemas, call: ApiCall) -> _Emissio
         raise ApiError(422, "RC422", str(error), details=encode(details).decode()) from error
     except (EventsError, TypeError) as error:
         raise _invalid(str(error)) from error
+    if (size := event_bytes(event)) > _EVENT_BYTES_MAX:
+        raise EventTooLargeError(size, f"{_EVENT_BYTES_MAX}")
     return _Emission(event, event_type)
 
 

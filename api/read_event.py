@@ -12,7 +12,9 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from api.api_event import ApiCall
+from api.api_event import KEYS_BYTES_MAX, ApiCall
+from api.key_list import split_keys
+from api.shortened_event import fitting
 from api.table_read import ReadPlace, TableRead
 from events.event import OutgoingEvent
 from events.event_type import read_type
@@ -37,11 +39,9 @@ def read_events(call: ApiCall, now_ms: int) -> list[TopicEvent]:
 
 
 def _parts(read: TableRead) -> Sequence[tuple[int, bytes | None]]:
-    if read.keys is None or read.rows <= KEYS_MAX:
+    if read.keys is None or (read.rows <= KEYS_MAX and len(read.keys) <= KEYS_BYTES_MAX):
         return [(read.rows, read.keys)]
-    keys = [orjson.dumps(key) for key in orjson.loads(b"[" + read.keys + b"]")]
-    parts = [keys[start : start + KEYS_MAX] for start in range(0, len(keys), KEYS_MAX)]
-    return [(len(part), b",".join(part)) for part in parts]
+    return [*split_keys(read.keys, KEYS_MAX, KEYS_BYTES_MAX)]
 
 
 def _event(
@@ -77,7 +77,8 @@ def _event(
         )
     )
     record_key = one if one is not None else encode({"key": event_id})
-    return topic, OutgoingEvent(event_id, event_type, record_key, value, call.headers())
+    made = OutgoingEvent(event_id, event_type, record_key, value, call.headers())
+    return topic, fitting(made)
 
 
 @lru_cache(maxsize=4_096)
