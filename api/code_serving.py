@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute
 
 from api.call_commit import CallCommit
 from api.call_hook import CallHook
@@ -17,6 +17,7 @@ from api.custom_api import CustomApi
 from api.definition_table import DefinitionTable
 from api.function_api import PREFIX, FunctionApi
 from api.settings import ApiSettings
+from api.whole_mount import WholeMount
 from events.cluster import Cluster
 
 
@@ -58,7 +59,7 @@ class CodeServing:
 
     def routes(self) -> list[BaseRoute]:
         """What is served."""
-        return [Mount(PREFIX.rstrip("/"), app=self._functions)]
+        return [WholeMount(PREFIX.rstrip("/"), self._functions)]
 
     def _begin(self) -> None:
         if self._table.of(CustomApi) or self._table.of(CallHook):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.call_journal import CallJournal, TopicMaking
@@ -22,6 +22,7 @@ from api.system_api import SystemApi
 from api.system_operation import PREFIX as SYSTEM_PREFIX
 from api.system_operation import ServedOperation
 from api.third_party_api import PartySettings, ThirdPartyApi
+from api.whole_mount import WholeMount
 from events.cluster import Cluster
 from events.token import TokenVerifier
 
@@ -97,7 +98,7 @@ class ApiService:
         """What is served, but the data API."""
         return [
             Route(PATH, self._events),
-            Mount(SYSTEM_PREFIX, app=self._system),
+            WholeMount(SYSTEM_PREFIX, self._system),
             *(self._code.routes() if self._code else ()),
             *(self._parties.routes() if self._parties else ()),
         ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from api.answer import Answer, error_answer
@@ -46,6 +46,7 @@ from api.settings import ApiSettings
 from api.third_party_definition import ThirdParty
 from api.third_party_line import PartyAnswer, PartyCall, PartyTrace, ThirdPartyLine
 from api.upstream import Outbound
+from api.whole_mount import WholeMount
 from events.names import encode_segment
 
 PREFIX: Final = "/third-party/"
@@ -88,7 +89,7 @@ class ThirdPartyApi:
 
     def routes(self) -> list[BaseRoute]:
         """What is served."""
-        return [Mount(PREFIX.rstrip("/"), app=self)]
+        return [WholeMount(PREFIX.rstrip("/"), self)]
 
     async def close(self) -> None:
         """End all connections."""

@@ -130,10 +130,23 @@ CHECKED_OUT = """
     def main(event, g):
         return 1
 """
+TOLD = """
+    # /// rowcast
+    # api = "told_api"
+    # bodies = "both"
+    # redact = ["$.card.number", "$..pin", "parameters.code", "headers.x-tenant"]
+    # body_kb = 1
+    # ///
+    def main(request, g):
+        asked = request["body"]
+        return {"status": 201, "headers": {"x-tenant": "t-secret"},
+                "body": {"card": asked["card"], "pin": asked["pin"], "more": "m" * asked["more"]}}
+"""
 DEFINITIONS = {
     "checkout_prices": MODULE,
     "checkout": CHECKOUT,
     "hostile": HOSTILE,
+    "told_api": TOLD,
     "slow_api": SLOW,
     "checkout_seen": CALLED,
     "checked_out_seen": CHECKED_OUT,
@@ -159,7 +172,7 @@ def shop(live: LiveInstallation) -> LiveInstallation:
     for name, code in DEFINITIONS.items():
         (folder / f"{name}.py").write_text(textwrap.dedent(code))
     live.command("apply", str(folder))
-    for name in ("checkout", "hostile", "slow_api"):
+    for name in ("checkout", "hostile", "slow_api", "told_api"):
         served(live, name)
     return live
 
@@ -267,6 +280,48 @@ def test_a_call_leaves_its_event_its_run_and_what_it_emitted_before_the_answer(
     shop.wait_for_events(
         lambda event: event.type == "system.cycle_stopped" and "root-2" in str(event.chain)
     )
+
+
+def test_bodies_stand_in_the_event_as_the_definition_asks_without_what_it_redacts(
+    shop: LiveInstallation, token: str
+) -> None:
+    keys = {"apikey": token, "x-tenant": "t-secret"}
+    sent = {"card": {"number": "n-secret", "kind": "gold"}, "pin": "p-secret", "more": 1}
+    answers = [
+        httpx.post(url(shop, "told_api?code=c-secret"), json=asked, headers=keys, timeout=LIMIT_S)
+        for asked in (sent, {**sent, "more": 2_000})
+    ]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json() == {**sent, "more": "m"}
+    by_call = {event.id: event.body for event in calls(shop, "told_api", 2)}
+    short, long = (by_call[answer.headers["rowcast-call"]] for answer in answers)
+    assert "-secret" not in str(short) + str(long)
+    assert short["parameters"] == {"code": "[redacted]"}
+    redacted = {"card": {"number": "[redacted]", "kind": "gold"}, "pin": "[redacted]"}
+    request: Any = short["request"]
+    response: Any = short["response"]
+    assert request["body"] == {**redacted, "more": 1}
+    assert response["body"] == {**redacted, "more": "m"}
+    for one in (request, response):
+        assert one["headers"]["x-tenant"] == "[redacted]"
+        assert one["cut"] is False
+    assert request["headers"]["apikey"] == "[redacted]"
+    response = long["response"]
+    assert (response["cut"], response["bytes"] > 2_000) == (True, True)
+    assert len(response["body"]) == 1_024
+
+
+def test_a_path_with_a_line_break_is_a_call_as_any_other(
+    shop: LiveInstallation, token: str
+) -> None:
+    answers = [
+        httpx.get(f"http://127.0.0.1:{shop.port_base}{path}a%0ab", headers={"apikey": token})
+        for path in ("/rest/v1/", "/functions/v1/", "/third-party/", "/admin/v1/")
+    ]
+    assert [answer.status_code for answer in answers] == [404, 404, 404, 403]
+    assert all(set(answer.json()) >= {"code", "message"} for answer in answers)
+    wanted = {answer.headers["rowcast-call"] for answer in answers}
+    shop.wait_for_events(lambda event: event.id in wanted, len(wanted))
 
 
 def test_what_may_not_be_called_so_is_refused_with_the_reason(
