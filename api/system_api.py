@@ -3,7 +3,8 @@
 An ASGI application over a table of operations, which it is given: it reads a request into an
 operation's arguments, lets it be carried out, and sees to it that the call's event is on Kafka:
 before the answer of what changes something, right after that of what only looks. Hooks are asked
-as for other calls, but never before a definition is deleted: a bad one could not be removed then.
+as for other calls, but never before a definition is deleted, since a bad one could not be removed
+then, nor before one looks for what is wrong, Kafka for instance, without which no hook is known.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ from api.system_description import describe_system
 from api.system_operation import PREFIX, ServedOperation, SystemOperation, read_body
 from events.json_codec import JsonObject, encode
 
-UNHOOKED: Final = "delete_definition"
-"""The operation that no hook is asked for."""
+UNHOOKED: Final = frozenset(("delete_definition", "status", "doctor"))
+"""The operations that no hook is asked for."""
 
 _OPENAPI: Final = "application/openapi+json; charset=utf-8"
 
@@ -119,7 +120,7 @@ class SystemApi:
 
     async def _hooked(self, asked: HookedCall, call: ApiCall) -> HookedCall:
         """The call as hooks want it; raises ApiError where they refuse it."""
-        if self._hooks is None or call.operation == UNHOOKED:
+        if self._hooks is None or call.operation in UNHOOKED:
             return asked
         await self._hooks.when_known()
         if not self._hooks.is_needed(call.type):

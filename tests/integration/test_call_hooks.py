@@ -101,8 +101,8 @@ HOOKS = {
         # ///
         def main(call, g):
             match call["operation"]:
-                case "delete_definition":
-                    return {"refuse": "nothing is ever deleted"}
+                case "delete_definition" | "status":
+                    return {"refuse": "nothing is ever deleted, nor looked at"}
                 case "list_dead_letters":
                     return {"query": {**call["query"], "count": "many"}}
                 case "make_token":
@@ -227,7 +227,7 @@ def test_hooks_see_calls_on_documents_on_custom_apis_and_of_the_system(
     assert client.post(f"{api}?no=1", json={"n": 1}).json()["message"] == "not here"
 
 
-def test_hooks_are_asked_before_operations_of_the_system_but_for_deleting_a_definition(
+def test_hooks_are_asked_before_operations_of_the_system_but_for_those_that_mend(
     client: httpx.Client, live: LiveInstallation
 ) -> None:
     tokens = "/admin/v1/tokens"
@@ -241,6 +241,7 @@ def test_hooks_are_asked_before_operations_of_the_system_but_for_deleting_a_defi
     assert (said.status_code, "$.count" in said.json()["message"]) == (400, True)
     assert client.get("/admin/v1/definitions/hook_operations").status_code == 200
     assert client.get("/admin/v1/").status_code == 200
+    assert client.get("/admin/v1/status").status_code == 200
     # Whatever it refuses, it can be deleted.
     assert client.delete("/admin/v1/definitions/hook_operations").status_code == 200
     wait_until(
