@@ -18,6 +18,7 @@ from cdc.mongo_cursor import ChangeCursor
 from cdc.mongo_deployment import connect, find_deployment
 from cdc.mongo_failure import explain
 from cdc.mongo_images import ImageSwitch, collections_without_images
+from cdc.mongo_outbox_collection import ensure_outbox
 from cdc.mongo_outbox_emptying import OutboxEmptying
 from cdc.mongo_source import MongoSource
 from cdc.publisher import Publisher
@@ -49,6 +50,7 @@ async def capture_mongo(
             source, cluster, deployment.identity, publisher, cursor, images, emptying
         )
         try:
+            await ensure_outbox(client, source)
             await capture.open()
             if source.pre_images:
                 # After the stream is open: a collection made later is in the stream.

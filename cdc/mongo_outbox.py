@@ -18,6 +18,7 @@ from bson.errors import InvalidBSON
 from cdc import mongo_bson
 from cdc.mongo_bson import Field
 from cdc.mongo_extended_json import extended_json
+from cdc.mongo_outbox_validator import KEY_CHARS_MAX
 from events.chain import CHAIN_HEADER, TRACEPARENT_HEADER, Chain
 from events.errors import EventsError, InvalidDataError
 from events.event import Headers
@@ -32,7 +33,6 @@ REFUSED_TYPE: Final = "system.outbox_refused"
 _EXPECTED: Final = '{type: "custom.<name>", data: <anything>, key: "<text>"}'
 _DATA_FIELD: Final = b'{"data":'
 _SHOWN_BYTES: Final = 4_096
-_KEY_CHARS_MAX: Final = 1_000
 
 
 class OutboxError(Exception):
@@ -77,7 +77,7 @@ class Outbox:
             raise OutboxError(f"found no `type`, expected {_EXPECTED}", "$.type")
         headers = _headers(document, fields)
         key = _string(document, fields.get(b"key"), "key")
-        if key is not None and len(key) > _KEY_CHARS_MAX:
+        if key is not None and len(key) > KEY_CHARS_MAX:
             raise OutboxError(f"found a key of {len(key):,} characters", "$.key")
         data = _data(document, fields.get(b"data"))
         if len(data) > self.largest_data_bytes:

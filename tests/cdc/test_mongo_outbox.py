@@ -17,17 +17,26 @@ from typing import Any
 import bson
 import pytest
 from aiokafka import ConsumerRecord
-from bson import ObjectId
-from pymongo import AsyncMongoClient
+from bson import Decimal128, Int64, ObjectId
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import WriteError
 
 from cdc.mongo import MongoSource
 from cdc.mongo_outbox import Outbox, OutboxEvent
+from cdc.mongo_outbox_validator import outbox_validator
 from events.cluster import Cluster
 from events.event_schema import EventSchemas
+from events.json_codec import JsonValue
 from tests.cdc.test_mongo import Json, ReadTopic, body, capturing, one_partition, reading
+from tests.cdc.test_sql_schema import SCHEMAS, VALUES
 
 LIMIT_S = 60.0
+BSON_VALUES = st.sampled_from(
+    [ObjectId(b"x" * 12), datetime(2026, 1, 2, tzinfo=UTC), Decimal128("1.5"), b"x", Int64(2**40)]
+)
 OUTBOX = Outbox(
     "docs",
     1_000,
@@ -125,9 +134,10 @@ async def test_an_insert_is_an_event_exactly_if_its_transaction_commits(
     database: AsyncDatabase[Json],
     read_topic: ReadTopic,
 ) -> None:
-    for name in ("items", "rowcast_chain", "rowcast_outbox"):
+    for name in ("items", "rowcast_chain"):
         await database.create_collection(name)
-    outbox, alone = database["rowcast_outbox"], one_partition(cluster)
+    alone = one_partition(cluster)
+    outbox = database["rowcast_outbox"]
     async with reading(alone, alone.topics.events) as topic, capturing(source, alone):
         async with client.start_session() as session:
             async with await session.start_transaction():
@@ -142,8 +152,10 @@ async def test_an_insert_is_an_event_exactly_if_its_transaction_commits(
                 await database["rowcast_chain"].insert_one(marker, session=session)
                 own: Json = {"type": "custom.x", "chain": {"root": "mine", "path": []}}
                 await outbox.insert_one(own, session=session)
-        await outbox.insert_one({"type": 7, "_id": "bad"})
-        await outbox.insert_one({"type": "custom.order", "data": {"n": "x"}})
+        for bad in ({"type": 7}, {"type": "custom.order", "data": {"n": "x"}}):
+            with pytest.raises(WriteError, match="failed validation"):
+                await outbox.insert_one({**bad})
+            await outbox.insert_one({**bad}, bypass_document_validation=True)
         await outbox.insert_many([{"type": "custom.many", "data": n} for n in range(2_000)])
         records = await topic.next(2_004)
         await emptied(database)
@@ -215,6 +227,27 @@ async def test_a_capture_killed_again_and_again_tells_each_document_once(
         await topic.next(wanted + 1)
     bodies = [body(record) for record in await told()]
     assert sorted(one["data"] for one in bodies) == list(range(wanted + 1))
+
+
+@pytest.mark.integration
+@given(SCHEMAS, st.lists(VALUES | BSON_VALUES, min_size=8, max_size=8))
+@settings(max_examples=100)
+def test_mongodb_refuses_no_document_that_capture_takes(
+    mongo_uri: str, schema: JsonValue, values: list[object]
+) -> None:
+    schemas = EventSchemas({"custom.x": schema, "custom.y": False})
+    documents = [{"_id": at, "type": "custom.x", "data": one} for at, one in enumerate(values)]
+    documents += [{"_id": 8, "type": "custom.x"}, {"_id": 9, "type": "custom.z", "data": 1}]
+    taken = {
+        one["_id"]
+        for one in documents
+        if Outbox("docs", 10**6, schemas).event(bson.encode(one), bson.encode({})).type
+        == one["type"]
+    }
+    with MongoClient[Json](mongo_uri) as client:
+        stages = [{"$documents": documents}, {"$match": outbox_validator(schemas)}]
+        passed = {one["_id"] for one in client["d"].aggregate(stages)}
+    assert taken <= passed
 
 
 @pytest.mark.anyio
