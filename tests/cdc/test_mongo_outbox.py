@@ -18,7 +18,7 @@ import bson
 import pytest
 from aiokafka import ConsumerRecord
 from bson import Decimal128, Int64, ObjectId
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
@@ -231,7 +231,8 @@ async def test_a_capture_killed_again_and_again_tells_each_document_once(
 
 @pytest.mark.integration
 @given(SCHEMAS, st.lists(VALUES | BSON_VALUES, min_size=8, max_size=8))
-@settings(max_examples=100)
+@example({"minimum": 2, "type": "object"}, [Decimal128("1.5"), ObjectId(b"x" * 12)])
+@settings(max_examples=80)
 def test_mongodb_refuses_no_document_that_capture_takes(
     mongo_uri: str, schema: JsonValue, values: list[object]
 ) -> None:
