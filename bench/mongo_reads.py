@@ -24,6 +24,7 @@ import psutil
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
+from bench.waking import awake
 from cdc.mongo import MongoSource
 from events.cluster import Cluster
 from infra.embedded.kafka import EmbeddedKafka
@@ -140,7 +141,7 @@ def main() -> None:
         ports = free_ports(3)
         mongo = EmbeddedMongo(folder / "mongo", ports[0], folder / "mongo.log")
         kafka = EmbeddedKafka(folder / "kafka", ports[1], ports[2], folder / "kafka.log")
-        with running(mongo), running(kafka):
+        with running(mongo), running(kafka), awake():
             found = contest(mongo, kafka, folder)
     head = ("MongoDB", "finds/s", "mongod us", "documents/s")
     sys.stdout.write(f"{head[0]:<34} {head[1]:>12} {head[2]:>10} {head[3]:>14}\n")

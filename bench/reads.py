@@ -25,6 +25,7 @@ import psutil
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from bench.waking import awake
 from cdc.postgres_source import PostgresSource, connect
 from cdc.read_policy import disable_row_audit, enable_row_audit
 from cdc.statement_audit import disable_statement_audit, enable_statement_audit
@@ -186,7 +187,7 @@ def main() -> None:
             *(folder / "kafka", port, controller_port, folder / "kafka.log"), short_lived=True
         )
         postgres = audited_postgres(folder / "postgres")
-        with running(postgres), running(kafka):
+        with running(postgres), running(kafka), awake():
             bench = Bench(postgres, Cluster(kafka.bootstrap), folder)
             contest(bench)
     sys.stdout.write(f"{'':<34} {'selects/s':>12} {'server us':>10} {'rows/s counted':>14}\n")
