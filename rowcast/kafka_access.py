@@ -81,14 +81,8 @@ async def read_at(cluster: Cluster, place: TopicPartition, offset: int) -> Consu
 
 async def topic_names(cluster: Cluster) -> frozenset[str]:
     """All topics that there are."""
-    catalogue = AIOKafkaAdminClient(
-        bootstrap_servers=cluster.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS
-    )
-    try:
-        await _reached(cluster, catalogue.start)
-        return frozenset(await catalogue.list_topics())
-    finally:
-        await catalogue.close()
+    async with _catalogue(cluster) as catalogue:
+        return frozenset(await _reached(cluster, catalogue.list_topics))
 
 
 async def follow(
