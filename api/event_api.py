@@ -36,12 +36,11 @@ from events.event import OutgoingEvent, make_event
 from events.event_schema import EventSchemas
 from events.event_type import check_custom_type
 from events.json_codec import JsonObject, JsonValue, decode, encode
+from events.outgoing_record import RECORD_BYTES_MAX
 
 PATH: Final = "/admin/v1/events"
 _EVENTS_MAX: Final = 1_000
 _KEY_CHARS_MAX: Final = 1_000
-_EVENT_BYTES_MAX: Final = 15 * 1024 * 1024
-"""As of what listeners emit: below the 16 MiB that our topics take."""
 _FIELDS: Final = frozenset(("type", "data", "key"))
 
 
@@ -146,8 +145,8 @@ def _emission(item: JsonValue, schemas: EventSchemas, call: ApiCall) -> _Emissio
         raise ApiError(422, "RC422", str(error), details=encode(details).decode()) from error
     except (EventsError, TypeError) as error:
         raise _invalid(str(error)) from error
-    if (size := event_bytes(event)) > _EVENT_BYTES_MAX:
-        raise EventTooLargeError(size, f"{_EVENT_BYTES_MAX}")
+    if (size := event_bytes(event)) > RECORD_BYTES_MAX:
+        raise EventTooLargeError(size, f"{RECORD_BYTES_MAX}")
     return _Emission(event, event_type)
 
 

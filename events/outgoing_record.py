@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from events.event import Headers, OutgoingEvent
+
+RECORD_BYTES_MAX: Final = 15 * 1024 * 1024
+"""Of what is emitted: below the 16 MiB that our topics take, with room for headers and batch."""
 
 
 @dataclass(frozen=True, slots=True)

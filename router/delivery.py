@@ -17,15 +17,13 @@ from events.event import Event, OutgoingEvent, make_event
 from events.event_id import emitted_id, run_id
 from events.json_codec import JsonObject, JsonValue, encode
 from events.names import encode_segment
-from events.outgoing_record import OutgoingRecord
+from events.outgoing_record import RECORD_BYTES_MAX, OutgoingRecord
 from events.run import Emission, RunOutcome, RunRequest, StateWrite
 from events.topic import Topics
 from router.definition import Definition
 from router.schedule import Cancellation, ScheduledEvent
 from router.state_table import StateKey
 
-MAX_RECORD_BYTES = 15 * 1024 * 1024
-"""Below the 16 MiB that our topics take, with room for headers and batch."""
 _MAX_ERROR_CHARS = 16_000
 _CYCLE_STOPPED = "system.cycle_stopped"
 _LISTENER_DEAD = "system.listener_dead"
@@ -133,9 +131,9 @@ def refuse_too_large(records: list[OutgoingRecord]) -> str | None:
     """Why the records of an attempt cannot be written, None where they can."""
     for record in records:
         size = record.size_bytes
-        if size > MAX_RECORD_BYTES:
+        if size > RECORD_BYTES_MAX:
             return (
-                f"a record of {size:,} bytes for {record.topic}, expected {MAX_RECORD_BYTES:,} at "
+                f"a record of {size:,} bytes for {record.topic}, expected {RECORD_BYTES_MAX:,} at "
                 "most; emit a reference to the data instead of the data"
             )
     return None
@@ -169,7 +167,7 @@ def dead_records(
         "event": orjson.Fragment(event.raw),
     }
     value = encode(letter)
-    if len(value) > MAX_RECORD_BYTES:
+    if len(value) > RECORD_BYTES_MAX:
         # The event itself stays where topic, partition and offset point to.
         letter["event"] = {"id": event.id, "type": event.type}
         value = encode(letter)
