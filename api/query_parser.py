@@ -15,20 +15,7 @@ from api.select_parser import parse_field, parse_select
 
 _WHOLE = re.compile(r"[0-9]{1,18}")
 PARAMETERS_MAX = 200
-_RESERVED = frozenset(
-    (
-        "select",
-        "columns",
-        "on_conflict",
-        "order",
-        "limit",
-        "offset",
-        "and",
-        "or",
-        "not.and",
-        "not.or",
-    )
-)
+_RESERVED = frozenset(("select", "columns", "on_conflict", "order", "limit", "offset", "and", "or"))
 NOT_PARAMETERS = frozenset(("apikey",))
 """Keys, which some clients put into the address: neither a filter nor for any log."""
 
