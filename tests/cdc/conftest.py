@@ -3,9 +3,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 
 from events.cluster import Cluster
 from events.topic import Topics
@@ -14,6 +17,21 @@ from infra.embedded.postgres import EmbeddedPostgres
 from tests.cdc.postgres_place import Place, Role, own_place
 from tests.conftest import running
 from tests.port_base import free_ports
+
+Json = dict[str, Any]  # pyright: ignore[reportExplicitAny] - BSON taken apart by assertions
+
+
+@pytest.fixture
+async def client(mongo_uri: str) -> AsyncGenerator[AsyncMongoClient[Json]]:
+    async with AsyncMongoClient[Json](mongo_uri) as client:
+        yield client
+
+
+@pytest.fixture
+async def database(client: AsyncMongoClient[Json]) -> AsyncGenerator[AsyncDatabase[Json]]:
+    name = f"d{uuid.uuid4().hex[:12]}"
+    yield client[name]
+    await client.drop_database(name)
 
 
 @pytest.fixture

@@ -29,19 +29,6 @@ LIMIT_S = 60.0
 
 
 @pytest.fixture
-async def client(mongo_uri: str) -> AsyncGenerator[AsyncMongoClient[Json]]:
-    async with AsyncMongoClient[Json](mongo_uri) as client:
-        yield client
-
-
-@pytest.fixture
-async def database(client: AsyncMongoClient[Json]) -> AsyncGenerator[AsyncDatabase[Json]]:
-    name = f"d{uuid.uuid4().hex[:12]}"
-    yield client[name]
-    await client.drop_database(name)
-
-
-@pytest.fixture
 def source(mongo_uri: str, database: AsyncDatabase[Json]) -> MongoSource:
     return MongoSource(f"s{uuid.uuid4().hex[:12]}", mongo_uri, database.name)
 

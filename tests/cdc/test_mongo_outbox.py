@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -98,19 +97,6 @@ def test_what_is_no_event_becomes_one_that_says_where_it_is_wrong(fields: Json, 
     assert told["path"] == path
     assert told["key"] == {"_id": 1}
     assert told["document"]["_id"] == 1
-
-
-@pytest.fixture
-async def client(mongo_uri: str) -> AsyncGenerator[AsyncMongoClient[Json]]:
-    async with AsyncMongoClient[Json](mongo_uri) as client:
-        yield client
-
-
-@pytest.fixture
-async def database(client: AsyncMongoClient[Json]) -> AsyncGenerator[AsyncDatabase[Json]]:
-    name = f"d{uuid.uuid4().hex[:12]}"
-    yield client[name]
-    await client.drop_database(name)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import threading
 import uuid
 from bisect import bisect
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import LiteralString, cast
@@ -77,6 +78,14 @@ async def passed(place: Place) -> None:
             await asyncio.sleep(0.05)
 
 
+@asynccontextmanager
+async def reading(place: Place, reader: Role) -> AsyncGenerator[psycopg.AsyncConnection]:
+    """A connection of a reader while capture runs."""
+    connected = psycopg.AsyncConnection.connect(dsn_of(place, reader), autocommit=True)
+    async with capturing(place), await connected as client:
+        yield client
+
+
 async def at(place: Place) -> object:
     return (await place.progress()).end
 
@@ -116,10 +125,7 @@ async def test_reads_and_writes_of_one_row_stand_in_the_order_in_which_they_happ
     place: Place, reader: Role
 ) -> None:
     await enable(place)
-    async with (
-        capturing(place),
-        await psycopg.AsyncConnection.connect(dsn_of(place, reader), autocommit=True) as client,
-    ):
+    async with reading(place, reader) as client:
         for number in range(1, 21):
             await client.execute("insert into patients values (%s, 'n')", (100 + number,))
             await client.execute("select * from patients where id = %s", (100 + number,))
@@ -250,10 +256,7 @@ async def test_an_owner_who_logs_in_must_be_held_to_it(place: Place, reader: Rol
     await reader.run("alter table patients owner to {}")
     with pytest.raises(CaptureConfigError, match=r"can log in.*--force"):
         await enable_row_audit(place.connection, place.source, "public", "patients", force=False)
-    async with (
-        capturing(place),
-        await psycopg.AsyncConnection.connect(dsn_of(place, reader), autocommit=True) as client,
-    ):
+    async with reading(place, reader) as client:
         await enable(place)
         await client.execute("select * from patients where id = 3")
         await passed(place)
@@ -368,10 +371,7 @@ async def test_a_read_is_told_under_the_name_that_the_table_has_by_then_whatever
     place: Place, reader: Role
 ) -> None:
     await enable(place)
-    async with (
-        capturing(place),
-        await psycopg.AsyncConnection.connect(dsn_of(place, reader), autocommit=True) as client,
-    ):
+    async with reading(place, reader) as client:
         await place.run("alter table patients rename to people")
         await client.execute("set search_path = pg_temp")
         await client.execute("set default_transaction_read_only = on")
@@ -387,10 +387,7 @@ async def test_a_message_that_tells_of_no_read_does_not_stop_capture(
     place: Place, reader: Role
 ) -> None:
     await enable(place)
-    async with (
-        capturing(place),
-        await psycopg.AsyncConnection.connect(dsn_of(place, reader), autocommit=True) as client,
-    ):
+    async with reading(place, reader) as client:
         for content in ("", "{}", '{"schema": 1}', "\\xff"):
             await place.connection.execute(
                 "select pg_logical_emit_message(false, 'rowcast.read', %s)", (content,)
@@ -434,10 +431,7 @@ async def test_a_reads_key_is_the_change_topics_key_whatever_the_readers_session
             sql.SQL("grant select, insert on {} to {}").format(name, sql.Identifier(reader.name))
         )
         await enable(place, f"k{index}")
-    async with (
-        capturing(place),
-        await psycopg.AsyncConnection.connect(dsn_of(place, reader), autocommit=True) as client,
-    ):
+    async with reading(place, reader) as client:
         await client.execute("set timezone = 'Asia/Tokyo'")
         await client.execute("set datestyle = 'German'")
         await client.execute("set bytea_output = 'escape'")
